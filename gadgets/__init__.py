@@ -1,0 +1,1 @@
+"""Stream transforms: one file, one gadget or one method, each usable alone."""

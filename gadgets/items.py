@@ -1,0 +1,151 @@
+"""What travels through a chain: small frozen dataclasses with named axes.
+
+`ReadoutBlock` and the other wire items come from `protocols.mrd`; here are the items which the
+gadgets make of them. An item is never changed in place: a gadget makes a new one with
+`dataclasses.replace`.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Role(StrEnum):
+    """What an image may be taken for: the difference is never to be lost on the way."""
+
+    ACQUIRED = "acquired"
+    DERIVED = "derived"
+    SYNTHETIC = "synthetic"
+
+
+class FrameKey(NamedTuple):
+    """Counters that tell one image of a measurement from another (MRD `idx`)."""
+
+    encoding: int
+    slice: int
+    contrast: int
+    phase: int
+    repetition: int
+    set: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration lines of one slice, handed on as soon as they are complete.
+
+    Attributes
+    ----------
+    kspace : complex64 (coil, kz, ky, x)
+        A block around the k-space centre (its centre at ``n // 2`` of each axis), readout in
+        image space.
+    key : FrameKey
+        The frame whose centre it is; later contrasts and repetitions of the slice may share it.
+    """
+
+    kspace: Any
+    key: FrameKey
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image's k-space, its readout already in image space ("hybrid" space).
+
+    Attributes
+    ----------
+    kspace : complex64 (coil, kz, ky, x)
+        On the encoded matrix along kz and ky (k-space centre at ``n // 2``), on the recon matrix'
+        field of view along x. Zero where nothing was acquired.
+    mask : bool (kz, ky)
+        Where a line was acquired.
+    key : FrameKey
+    header : numpy.void
+        MRD acquisition header (`protocols.mrd.ACQUISITION_HEADER`) of the line nearest to the
+        k-space centre: the source of the geometry.
+    readout_mask : bool (kx,)
+        Which samples of the encoded readout were acquired: shorter than full with asymmetric
+        echo.
+    calibration : complex64 (coil, kz, ky, x) or None
+        Calibration lines, centre at ``n // 2``. None where the scan has none of its own.
+    n_readouts : int
+        Readouts which went into this frame, calibration included.
+    last_readout_ns : int
+        Monotonic clock when its last readout arrived.
+    snr_units : bool
+        True where samples were prewhitened: noise sigma is 1 per real channel.
+    complete : bool
+        False where the stream ended before all lines had come.
+    """
+
+    kspace: Any
+    mask: np.ndarray
+    key: FrameKey
+    header: np.void
+    readout_mask: np.ndarray
+    calibration: Any = None
+    n_readouts: int = 0
+    last_readout_ns: int = 0
+    snr_units: bool = False
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class SensitivityMaps:
+    """Coil sensitivities of one slice.
+
+    Attributes
+    ----------
+    maps : complex64 (coil, z, y, x)
+        Unit norm over coils where there is signal, zero in the background.
+    key : FrameKey
+    """
+
+    maps: Any
+    key: FrameKey
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image or slab with everything a later step or a reader must know about it.
+
+    Attributes
+    ----------
+    data : complex64 or float32 (z, y, x)
+        In SNR units (noise sigma 1 per real channel, before g-factor) where ``snr_units``.
+    key : FrameKey
+    header : numpy.void
+        MRD acquisition header of the line nearest to the k-space centre.
+    field_of_view : tuple of 3 floats
+        x, y, z in mm, of ``data``.
+    quantity : str
+        What a voxel holds: "magnitude", "complex", "g-factor", "snr", ...
+    role : Role
+    snr_units : bool
+    noise_map : float32 (z, y, x) or None
+        Standard deviation of the noise of ``data`` per real channel, in SNR units: the g-factor
+        times the square root of the net acceleration where reconstruction is linear.
+    history : tuple of str
+        What was done, in order, with version or parameters.
+    n_readouts, last_readout_ns, complete
+        As in the frame which it was made from.
+    acceleration : float
+        Encoded lines divided by acquired lines.
+    attributes : dict
+        Extra MRD image meta, passed on verbatim.
+    """
+
+    data: Any
+    key: FrameKey
+    header: np.void
+    field_of_view: tuple[float, float, float]
+    quantity: str = "magnitude"
+    role: Role = Role.ACQUIRED
+    snr_units: bool = False
+    noise_map: Any = None
+    history: tuple[str, ...] = ()
+    n_readouts: int = 0
+    last_readout_ns: int = 0
+    acceleration: float = 1.0
+    complete: bool = True
+    attributes: dict[str, Any] = field(default_factory=dict)
