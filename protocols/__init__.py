@@ -1,1 +1,1 @@
-"""What Boreside agrees on with others: the wire, the geometry. No numerics, no I/O beyond parsing."""
+"""What we agree on with others: the wire and the geometry. No numerics, no I/O but parsing."""
