@@ -5,12 +5,14 @@ gathered in `Encoding`, with the header's gaps filled in the way FIRE and Gadget
 """
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import ismrmrd.xsd as xsd
 
 from protocols.errors import HeaderError
 
-Header = xsd.ismrmrdHeader
+Header: TypeAlias = Any
+"""`ismrmrd.xsd.ismrmrdHeader`, which carries no types."""
 
 
 def parse_header(xml: str) -> Header:
@@ -105,8 +107,8 @@ def encodings(header: Header) -> tuple[Encoding, ...]:
     return tuple(_encoding(number, e) for number, e in enumerate(header.encoding))
 
 
-def _encoding(number: int, encoding: xsd.encodingType) -> Encoding:
-    def triple(space: xsd.encodingSpaceType, name: str, field: str) -> tuple[float, float, float]:
+def _encoding(number: int, encoding: Any) -> Encoding:
+    def triple(space: Any, name: str, field: str) -> tuple[float, float, float]:
         values = getattr(space, field, None) if space is not None else None
         if values is None:
             raise HeaderError(f"MRD header: expected {field} in {name} of encoding {number}")
@@ -118,7 +120,7 @@ def _encoding(number: int, encoding: xsd.encodingType) -> Encoding:
             )
         return result
 
-    def matrix(space: xsd.encodingSpaceType, name: str) -> tuple[int, int, int]:
+    def matrix(space: Any, name: str) -> tuple[int, int, int]:
         x, y, z = triple(space, name, "matrixSize")
         return int(x), int(y), int(z)
 
