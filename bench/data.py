@@ -1,0 +1,165 @@
+"""Synthetic multi-coil measurements for the benchmarks: ellipses seen by coils around them."""
+
+from dataclasses import dataclass
+
+import ismrmrd.xsd as xsd
+import numpy as np
+import scipy.fft
+
+from protocols.header import header_text
+from protocols.mrd_types import ACQUISITION_HEADER, AcquisitionFlag, HeaderText, ReadoutBlock
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A Cartesian measurement, as a scanner would send it.
+
+    Attributes
+    ----------
+    header : HeaderText
+    noise : ReadoutBlock
+        Noise readouts.
+    readouts : ReadoutBlock
+        Imaging readouts in order of partition and line; the last one carries LAST_IN_SLICE.
+    truth : float32 (z, y, x)
+        Root sum of squares of the noise-free, fully sampled coil images.
+    kspace : complex64 (coil, z, y, x)
+        What was sampled, zero elsewhere, without oversampling.
+    """
+
+    header: HeaderText
+    noise: ReadoutBlock
+    readouts: ReadoutBlock
+    truth: np.ndarray
+    kspace: np.ndarray
+
+
+def coil_images(shape: tuple[int, int, int], coils: int) -> np.ndarray:
+    """Return complex64 (coil, z, y, x): an object of ellipses times smooth coil sensitivities."""
+    z, y, x = np.meshgrid(
+        *(np.linspace(-1, 1, n, endpoint=False) if n > 1 else np.zeros(1) for n in shape),
+        indexing="ij",
+    )
+    body = 1.0 * ((x / 0.72) ** 2 + (y / 0.92) ** 2 + (z / 0.9) ** 2 < 1)
+    rng = np.random.default_rng(3)
+    for cx, cy, r, level in rng.uniform((-0.5, -0.7, 0.04, -0.6), (0.5, 0.7, 0.2, 0.8), (24, 4)):
+        body += level * ((x - cx) ** 2 + (y - cy) ** 2 < r**2) * (body > 0)
+    angles = 2 * np.pi * np.arange(coils) / coils
+    maps = [
+        np.exp(
+            -((x - 1.1 * np.cos(a)) ** 2 + (y - 1.1 * np.sin(a)) ** 2) / 0.9
+            + 1j * (a + np.cos(a) * x + np.sin(a) * y + 0.4 * z * np.sin(3 * a))
+        )
+        for a in angles
+    ]
+    return (np.stack(maps) * body).astype(np.complex64)
+
+
+def measurement(
+    matrix: tuple[int, int, int] = (256, 256, 1),
+    coils: int = 16,
+    acceleration: int = 1,
+    calibration: int = 24,
+    noise: float = 0.02,
+) -> Measurement:
+    """Make a measurement of ``matrix`` (x, y, z), regularly undersampled along y.
+
+    Noise has standard deviation ``noise`` per real channel of an orthonormal k-space sample.
+    """
+    nx, ny, nz = matrix
+    images = coil_images((nz, ny, nx), coils)
+    truth = np.sqrt(np.sum(np.abs(images) ** 2, axis=0))
+    wide = np.pad(images, ((0, 0), (0, 0), (0, 0), (nx // 2, nx - nx // 2)))
+    axes = (1, 2, 3)
+    kspace = scipy.fft.fftshift(
+        scipy.fft.fftn(scipy.fft.ifftshift(wide, axes), axes=axes, norm="ortho", workers=2), axes
+    )
+    rng = np.random.default_rng(5)
+    kspace += noise * rng.standard_normal((*kspace.shape, 2), np.float32).view(np.complex64)[..., 0]
+    line = np.arange(ny)
+    near = np.abs(line - ny // 2) < calibration // 2
+    on_grid = (line - ny // 2) % acceleration == 0
+    lines = line[on_grid | near] if acceleration > 1 else line
+    headers = np.zeros((nz, len(lines)), ACQUISITION_HEADER)
+    headers["idx"]["kspace_encode_step_1"] = lines
+    headers["idx"]["kspace_encode_step_2"] = np.arange(nz)[:, None]
+    if acceleration > 1:
+        both = int(AcquisitionFlag.IS_PARALLEL_CALIBRATION_AND_IMAGING)
+        headers["flags"] |= np.where(near[lines], np.uint64(both), np.uint64(0))
+    headers = headers.reshape(-1)
+    _common(headers, 2 * nx, coils)
+    headers["flags"][-1] |= np.uint64(
+        AcquisitionFlag.LAST_IN_SLICE | AcquisitionFlag.LAST_IN_MEASUREMENT
+    )
+    samples = kspace[:, :, lines].transpose(1, 2, 0, 3).reshape(len(headers), coils, 2 * nx)
+    sampled = np.zeros_like(images)
+    narrow = scipy.fft.ifftn(scipy.fft.ifftshift(kspace, 3), axes=(3,), norm="ortho")
+    narrow = scipy.fft.fftshift(narrow, 3)[..., nx // 2 : nx // 2 + nx]
+    narrow = scipy.fft.fftn(scipy.fft.ifftshift(narrow, 3), axes=(3,), norm="ortho")
+    sampled[:, :, lines] = scipy.fft.fftshift(narrow, 3)[:, :, lines]
+    return Measurement(
+        HeaderText(_header(matrix, acceleration)),
+        _noise_scan(2 * nx, coils, noise, rng),
+        ReadoutBlock(headers, np.ascontiguousarray(samples)),
+        truth,
+        sampled,
+    )
+
+
+def _common(headers: np.ndarray, samples: int, coils: int) -> None:
+    headers["version"] = 1
+    headers["number_of_samples"] = samples
+    headers["active_channels"] = headers["available_channels"] = coils
+    headers["center_sample"] = samples // 2
+    headers["sample_time_us"] = 5
+    headers["read_dir"], headers["phase_dir"] = (1, 0, 0), (0, 1, 0)
+    headers["slice_dir"] = (0, 0, 1)
+    headers["scan_counter"] = np.arange(len(headers))
+
+
+def _noise_scan(samples: int, coils: int, noise: float, rng: np.random.Generator) -> ReadoutBlock:
+    headers = np.zeros(16, ACQUISITION_HEADER)
+    _common(headers, samples, coils)
+    headers["flags"] = int(AcquisitionFlag.IS_NOISE_MEASUREMENT)
+    values = rng.standard_normal((16, coils, samples, 2), np.float32).view(np.complex64)[..., 0]
+    return ReadoutBlock(headers, (noise * values).astype(np.complex64))
+
+
+def _header(matrix: tuple[int, int, int], acceleration: int) -> str:
+    nx, ny, nz = matrix
+
+    def space(x: int, fov: float) -> xsd.encodingSpaceType:
+        return xsd.encodingSpaceType(
+            matrixSize=xsd.matrixSizeType(x=x, y=ny, z=nz),
+            fieldOfView_mm=xsd.fieldOfViewMm(x=fov, y=300, z=5.0 * nz),
+        )
+
+    def limit(count: int) -> xsd.limitType:
+        return xsd.limitType(minimum=0, maximum=count - 1, center=count // 2)
+
+    return header_text(
+        xsd.ismrmrdHeader(
+            experimentalConditions=xsd.experimentalConditionsType(
+                H1resonanceFrequency_Hz=123_200_000
+            ),
+            acquisitionSystemInformation=xsd.acquisitionSystemInformationType(
+                relativeReceiverNoiseBandwidth=1.0
+            ),
+            encoding=[
+                xsd.encodingType(
+                    encodedSpace=space(2 * nx, 600),
+                    reconSpace=space(nx, 300),
+                    encodingLimits=xsd.encodingLimitsType(
+                        kspace_encoding_step_1=limit(ny), kspace_encoding_step_2=limit(nz)
+                    ),
+                    trajectory=xsd.trajectoryType.CARTESIAN,
+                    parallelImaging=xsd.parallelImagingType(
+                        accelerationFactor=xsd.accelerationFactorType(
+                            kspace_encoding_step_1=acceleration, kspace_encoding_step_2=1
+                        ),
+                        calibrationMode=xsd.calibrationModeType.EMBEDDED,
+                    ),
+                )
+            ],
+        )
+    )
