@@ -1,0 +1,10 @@
+"""Digital lumbar-spine phantom: a synthetic patient as an analytic anatomy, sampled at arbitrary points.
+
+`LumbarSpine(SpineParameters(...)).sample(points)` gives tissue, density and fat fraction; the MR physics lives
+elsewhere. One file per region; `canvas` is what they paint on. Nothing here was measured on a patient.
+"""
+
+from scanner.phantom.parameters import PhantomParameterError, SpineParameters
+from scanner.phantom.spine import LumbarSpine, TissueSample
+
+__all__ = ["LumbarSpine", "PhantomParameterError", "SpineParameters", "TissueSample"]

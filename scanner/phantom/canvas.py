@@ -1,0 +1,90 @@
+"""A block of points being painted: coordinates, shared scratch distances, and the three output arrays.
+
+Anatomy modules paint in order, later ones over earlier ones. Each asks for the points in its bounding box first
+and works on those alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scanner.phantom.column import Column
+from scanner.phantom.noise import Noise
+from scanner.phantom.parameters import SpineParameters
+from scanner.tissues import Label
+
+FAR = np.float32(99.0)
+
+
+class Patient:
+    """What all anatomy modules share: parameters, column and noise fields of one phantom patient."""
+
+    def __init__(self, parameters: SpineParameters) -> None:
+        self.parameters = parameters
+        self.column = Column(parameters)
+        self.shape_noise = Noise(parameters.seed * 2 + 11)
+        self.texture_noise = Noise(parameters.seed * 2 + 12)
+        self.random = np.random.default_rng(parameters.seed)
+
+
+class Canvas:
+    """Points in body coordinates and what has been painted on them.
+
+    Attributes
+    ----------
+    x, y, z : ndarray (point), float32
+        LPS mm, without scoliosis and body scale.
+    soft_x, soft_y, soft_z : ndarray (point), float32
+        The same, displaced by the domain warp of the soft tissues.
+    s, d : ndarray (point), float32
+        Spine coordinates of (y, z).
+    rough : ndarray (channel = 4, point), float32
+        Unit noise of about 11 mm wavelength: roughness of surfaces, patches of marrow.
+    bone : ndarray (point), float32
+        Distance to the nearest vertebra, filled in by the vertebrae.
+    labels, density, fat : ndarray (point)
+        The result.
+    """
+
+    def __init__(self, patient: Patient, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+        self.patient = patient
+        self.x, self.y, self.z = x, y, z
+        self.s, self.d = patient.column.spine_coordinates(y, z)
+        warp = patient.shape_noise(x, y, z, 55.0)
+        self.rough = patient.shape_noise(x, y, z, 11.0)
+        self.soft_x = x + 2.2 * warp[0] + 0.5 * self.rough[0]
+        self.soft_y = y + 2.2 * warp[1] + 0.5 * self.rough[1]
+        self.soft_z = z + 2.2 * warp[2]
+        self.warp = warp
+        self.labels = np.zeros(x.shape, np.uint8)
+        self.density = np.ones(x.shape, np.float32)
+        self.fat = np.zeros(x.shape, np.float32)
+        self.bone = np.full(x.shape, FAR)
+
+    def within(self, x: tuple = (-999, 999), y: tuple = (-999, 999), z: tuple = (-999, 999)) -> np.ndarray:
+        """Indices of the points inside a box."""
+        inside = (self.x > x[0]) & (self.x < x[1])
+        inside &= (self.y > y[0]) & (self.y < y[1])
+        inside &= (self.z > z[0]) & (self.z < z[1])
+        return np.flatnonzero(inside)
+
+    def along_spine(self, x: float, s: tuple[float, float], d: tuple[float, float]) -> np.ndarray:
+        """Indices of the points with |x| below `x` and spine coordinates inside the ranges."""
+        inside = (self.x > -x) & (self.x < x)
+        inside &= (self.s > s[0]) & (self.s < s[1])
+        inside &= (self.d > d[0]) & (self.d < d[1])
+        return np.flatnonzero(inside)
+
+    def paint(
+        self,
+        index: np.ndarray,
+        mask: np.ndarray,
+        label: Label,
+        density: np.ndarray | float = 1.0,
+        fat: np.ndarray | float = 0.0,
+    ) -> None:
+        """Give the points `index[mask]` a tissue; arrays run along `index`."""
+        chosen = index[mask]
+        self.labels[chosen] = label
+        self.density[chosen] = density[mask] if isinstance(density, np.ndarray) else density
+        self.fat[chosen] = fat[mask] if isinstance(fat, np.ndarray) else fat

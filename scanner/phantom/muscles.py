@@ -1,0 +1,124 @@
+"""Muscles of the back and flank: erector spinae, multifidus, psoas, quadratus lumborum, gluteal muscles.
+
+Muscle fat: ES L3-L5 PDFF 12 % below and 19 % above 38 y, psoas 4.5-7 % (PMC7063279). Areas, general knowledge:
+psoas 8-15, multifidus 5-8, erector spinae 15-20 cm2 per side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scanner.phantom.canvas import Canvas, Patient
+from scanner.phantom.shapes import superellipse
+from scanner.tissues import Label
+
+# Dorsal group at body centres, in (|x|, d): centre x, half width, centre d, half depth.
+_DORSAL = {"T9": (31, 31, 23, 18), "T11": (33, 33, 27, 20), "L1": (36, 36, 31, 24), "L3": (38, 38, 31, 25),
+           "L4": (38, 38, 31, 25), "L5": (34, 34, 31, 23), "S1": (26, 26, 30, 18), "S2": (19, 19, 25, 13),
+           "S3": (12, 12, 18, 8), "S4": (6, 6, 12, 4)}  # fmt: skip
+# Psoas at body centres, from the body centre: |x|, dy, half width, half depth.
+_PSOAS = {"T12": (23, 2, 3, 4), "L1": (27, 2, 6, 9), "L2": (32, 0, 11, 14), "L3": (36, -1, 15, 18),
+          "L4": (41, -4, 17, 20), "L5": (48, -18, 17, 19)}  # fmt: skip
+
+
+class Muscles:
+    """Back and flank muscles of one patient."""
+
+    def __init__(self, patient: Patient) -> None:
+        column = patient.column
+        self._column = column
+        self._s = np.arange(-240.0, 230.0, 1.0)
+        at = [column.s_of(n) for n in _DORSAL]
+        dorsal = [np.interp(self._s, at, [_DORSAL[n][k] for n in _DORSAL]) for k in range(4)]
+        levels = column.levels
+        spinous_tip = {"T9": 42, "T10": 42, "T11": 41, "T12": 42, "L1": 46, "L2": 48, "L3": 49, "L4": 47, "L5": 43}
+        tip = np.interp(self._s, [column.s_of(level.name) + 9 for level in levels],
+                        [spinous_tip[level.name] for level in levels])  # fmt: skip
+        canal = np.interp(self._s, [column.s_of(level.name) for level in levels],
+                          [level.canal_ap for level in levels])  # fmt: skip
+        self._dorsal = np.stack([*dorsal, tip, canal]).astype(np.float32)
+        self._z = np.arange(-280.0, 250.0, 1.0)
+        rows = [(column.by_name[n].z, v[0], column.by_name[n].y + v[1], v[2], v[3]) for n, v in _PSOAS.items()]
+        last = column.by_name["S1"]
+        rows += [(last.z - 10, 62, -32, 17, 19), (last.z - 60, 82, -52, 18, 20), (last.z - 170, 92, -62, 16, 18)]
+        rows = sorted(rows)
+        self._psoas = np.stack(
+            [np.interp(self._z, [r[0] for r in rows], [r[k] for r in rows]) for k in range(1, 5)]
+        ).astype(np.float32)
+        self._age_fat = 0.002 * (patient.parameters.age - 35)
+
+    def paint(self, canvas: Canvas) -> None:
+        """Paint all muscles over fat, before bone."""
+        self._paint_gluteal(canvas)
+        self._paint_psoas(canvas)
+        self._paint_dorsal(canvas)
+
+    def _paint_dorsal(self, canvas: Canvas) -> None:
+        index = canvas.along_spine(86, (-225, self._column.s_of("S4")), (-4, 75))
+        if not index.size:
+            return
+        s = canvas.s[index]
+        d = canvas.d[index] + 1.6 * canvas.warp[1, index]
+        x = np.abs(canvas.soft_x[index])
+        row = np.clip(s - self._s[0], 0, self._s.size - 1).astype(np.int32)
+        centre, half_x, middle, half_d, tip, canal = self._dorsal[:, row]
+        region, _ = superellipse(x - centre, d - middle - 0.10 * (x - centre), half_x, half_d, 0.75)
+        region = region + 0.5 * canvas.rough[0, index]
+        fibres = canvas.patient.texture_noise(x - 0.10 * s, d + 0.28 * s, s, (6.5, 5.0, 46.0))
+        inside = region < 0
+        # More fat medially, deep and caudally, and with age.
+        low = np.clip((s + 20) / 110, 0, 1)
+        medial = np.clip((30 - x) / 25, 0, 1)
+        level = 0.55 - 0.25 * low * medial - 2.0 * self._age_fat
+        fat = 0.05 + self._age_fat + 0.05 * low + np.clip(0.40 * (fibres[0] - 1.5 * level - 0.3), 0, 0.75)
+        canvas.paint(index, inside, Label.MUSCLE, 1 + 0.04 * fibres[1], np.clip(fat, 0.03, 0.9))
+        border = 17 + 0.34 * (d - 18) + 1.8 * canvas.warp[2, index]
+        multifidus_gap = np.abs(x - border) < 0.5 + 1.3 * low + 0.3 * fibres[2]
+        canvas.paint(index, inside & multifidus_gap & (s > -70), Label.FAT, 0.95, 0.80)
+        column_gap = np.abs(x - 47 - 0.15 * (d - 30) - 1.5 * canvas.warp[0, index]) < 0.7 + 0.25 * fibres[3]
+        canvas.paint(index, inside & column_gap, Label.FAT, 0.95, 0.7)
+        canvas.paint(index, (np.abs(region) < 0.6) & (d > middle), Label.LIGAMENT)
+        # Between and behind the spinous processes.
+        between = (x < 3.8 + 0.8 * fibres[1]) & (d > canal + 4) & (d < tip)
+        strands = canvas.patient.texture_noise(x, d * 0.8 + s * 0.6, s - d * 0.5, (9.0, 14.0, 3.6))
+        mixed = np.clip(0.50 + 0.30 * strands[0], 0.1, 0.92)
+        canvas.paint(index, between, Label.CONNECTIVE, 1 + 0.1 * strands[1], mixed)
+        behind = (x < 3.0) & (d > tip - 0.5) & (d < tip + 2.2) & (s < self._column.s_of("L5") + 4)
+        canvas.paint(index, behind, Label.LIGAMENT)
+
+    def _paint_psoas(self, canvas: Canvas) -> None:
+        index = canvas.within((-125, 125), (-110, 60), (-265, 110))
+        if not index.size:
+            return
+        x, y, z = (v[index] for v in (canvas.soft_x, canvas.soft_y, canvas.soft_z))
+        ax = np.abs(x)
+        row = np.clip(z - self._z[0], 0, self._z.size - 1).astype(np.int32)
+        centre, middle, half_x, half_y = self._psoas[:, row]
+        turned_x, turned_y = (ax - centre) + 0.25 * (y - middle), (y - middle) - 0.25 * (ax - centre)
+        region, _ = superellipse(turned_x, turned_y, half_x, half_y, 1.3)
+        region = region + 0.8 * canvas.rough[1, index]
+        fibres = canvas.patient.texture_noise(ax, y, z + 0.5 * ax, (7.0, 7.0, 50.0))
+        fat = np.clip(0.045 + 0.35 * (fibres[0] - 1.55), 0.03, 0.7)
+        canvas.paint(index, (region < 0) & (z < 85), Label.MUSCLE, 1 + 0.03 * fibres[1], fat)
+        # Quadratus lumborum, from the twelfth rib to the iliac crest.
+        wall = self._column.by_name["L3"]
+        quadratus, _ = superellipse(ax - (66 - 0.10 * (z + 50)), y - (wall.y + 22) - 0.08 * np.abs(z + 10), 19, 9.0, 1.2)
+        quadratus = quadratus + 0.7 * canvas.rough[2, index]
+        canvas.paint(index, (quadratus < 0) & (z < 62) & (z > -66), Label.MUSCLE, 1 + 0.03 * fibres[1], fat)
+
+    def _paint_gluteal(self, canvas: Canvas) -> None:
+        index = canvas.within((-185, 185), (-70, 125), (-270, -55))
+        if not index.size:
+            return
+        x, y, z = (v[index] for v in (canvas.soft_x, canvas.soft_y, canvas.soft_z))
+        ax = np.abs(x)
+        below = canvas.depth[index] - canvas.fat_depth[index]
+        fibres = canvas.patient.texture_noise(ax + 0.8 * z, y, z - 0.8 * ax, (9.0, 8.0, 60.0))
+        lateral = (ax > 84 - 0.35 * (z + 60)) | ((y > 56 - 0.15 * (z + 100)) & (z < -92 - 0.35 * np.maximum(50 - ax, 0)))
+        shell = (below > 1) & lateral & (z < -52 - 0.35 * np.maximum(y, 0))
+        maximus = shell & (below < 26) & (y > -10)
+        streak = np.clip(0.07 + 0.45 * (fibres[0] - 0.75), 0.04, 0.88)
+        canvas.paint(index, shell, Label.MUSCLE, 1.0, np.clip(0.05 + 0.30 * (fibres[1] - 1.1), 0.03, 0.8))
+        canvas.paint(index, maximus, Label.MUSCLE, 1.0, streak)
+        layer = shell & (np.abs(below - 26 - 2 * canvas.warp[0, index]) < 1.5) & (y > -10)
+        canvas.paint(index, layer, Label.FAT, 1.0, 0.88)

@@ -1,0 +1,227 @@
+"""Sacrum, ilia and sacroiliac joints.
+
+The sacrum lives in spine coordinates (s, d); the joint is one mid-surface |x| = f(s, d) with sacrum and ilium on
+either side of it. Inside the L-shaped auricular region the joint space is narrow and holds cartilage, behind it
+the space widens and holds the fatty interosseous ligament.
+
+Sources: auricular limbs 44 and 56 mm at 93 degrees, Ebraheim 1993; inter-auricular distance 108.7 mm, PMC5799488;
+joint space 2.5 mm below 40 y and 1.5 mm above, Demir 2007. Tilts of the joint are general knowledge.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scanner.phantom.canvas import Canvas, Patient
+from scanner.phantom.marrow import paint_marrow
+from scanner.phantom.shapes import box, smooth_max, smooth_min, superellipse
+from scanner.tissues import Label
+
+_HALF_INTERAURICULAR = 53.5
+_CONVERGE_CAUDAL = 0.27
+_CONVERGE_DORSAL = 0.24
+_SACRAL_SUBCHONDRAL = 1.3
+_ILIAC_SUBCHONDRAL = 1.9
+# At the cranial border of S1..S5, Co1 and the tip: body front, ala front, back of the lateral mass, canal depth,
+# canal half width, half width of the whole bone.
+_ROWS = (
+    (-33.0, -21.0, 15.0, 14.5, 15.0, 60.0),
+    (-23.5, -17.0, 15.5, 11.0, 12.0, 60.0),
+    (-17.0, -12.5, 13.0, 8.0, 9.5, 41.0),
+    (-13.0, -10.0, 9.5, 6.0, 7.5, 31.0),
+    (-11.0, -8.0, 7.0, 3.5, 5.5, 24.0),
+    (-9.0, -7.0, 1.5, 0.5, 3.0, 10.0),
+    (-7.0, -6.0, 0.0, 0.2, 2.0, 7.0),
+)
+# Sacral foramina: distance from the midline and radius.
+_FORAMINA = ((22.0, 6.2), (19.0, 5.4), (16.5, 4.5), (14.5, 3.8))
+
+
+class Pelvis:
+    """Sacrum, ilia and sacroiliac joints of one patient."""
+
+    def __init__(self, patient: Patient) -> None:
+        column = patient.column
+        self._column = column
+        self.first = column.by_name["S1"]
+        borders = []
+        for level in column.sacrum:
+            y, z = level.to_plane(level.depth / 2, level.height / 2)
+            borders.append(float(column.project(np.array(y), np.array(z))[0]))
+        last = column.sacrum[-1]
+        borders.append(borders[-1] + last.height)
+        self.borders = borders
+        self._grid = np.arange(borders[0] - 40, borders[-1] + 40, 1.0)
+        self._tables = np.stack(
+            [np.interp(self._grid, borders, [row[k] for row in _ROWS]) for k in range(6)]
+        ).astype(np.float32)
+        age = patient.parameters.age
+        self.joint_space = float(np.interp(age, [30, 40, 60, 95], [2.5, 2.3, 1.7, 1.5]))
+        self._side_shift = patient.random.normal(0, 0.8, 2).astype(np.float32)
+
+    def _lookup(self, s: np.ndarray) -> np.ndarray:
+        position = np.clip(s - np.float32(self._grid[0]), 0, self._grid.size - 1.01)
+        low = position.astype(np.int32)
+        frac = position - low
+        return self._tables[:, low] * (1 - frac) + self._tables[:, low + 1] * frac
+
+    def joint_surface(self, s: np.ndarray, d: np.ndarray) -> np.ndarray:
+        """|x| of the middle of the sacroiliac joint, before irregularity."""
+        ahead = np.clip(s - self.borders[0], -25, 90)
+        return _HALF_INTERAURICULAR - _CONVERGE_CAUDAL * (ahead - 12) - _CONVERGE_DORSAL * (np.clip(d, -45, 45) + 15)
+
+    def auricular(self, s: np.ndarray, d: np.ndarray) -> np.ndarray:
+        """Distance to the L-shaped auricular region in the plane of the joint (negative inside)."""
+        s0 = self.borders[0]
+        zero = np.zeros_like(s)
+        cranial = box(s - (s0 + 15), d + 1, zero, (10.0, 21.0, 9.0), 7.0)
+        lean = d - 0.20 * (s - s0)
+        caudal = box(s - (s0 + 33), lean + 12.5, zero, (28.0, 9.5, 9.0), 7.0)
+        return np.minimum(cranial, caudal)
+
+    def paint(self, canvas: Canvas) -> None:
+        """Paint both bones and the joints."""
+        z_top = self.first.z + 62
+        index = canvas.within((-150, 150), (-110, 110), (-235, z_top))
+        if not index.size:
+            return
+        x, s, d = canvas.x[index], canvas.s[index], canvas.d[index]
+        rough, warp = canvas.rough[:, index], canvas.warp[:, index]
+        ax = np.abs(x)
+        side = np.where(x > 0, self._side_shift[0], self._side_shift[1])
+        joint = self.joint_surface(s, d) + 0.9 * warp[3] + 0.45 * rough[3] + side
+        region = self.auricular(s, d)
+        gap = self.joint_space + 0.30 * np.maximum(region, 0) * np.clip((d + 14) * 0.1, 0, 1)
+        gap = np.minimum(gap, 11.0)
+        off = ax - joint
+
+        sacrum, endplate, foramen = self._sacrum(canvas, index, ax, s, d, off + gap * 0.5, rough)
+        ilium, inner = self._ilium(canvas, index, ax, off - gap * 0.5, rough)
+
+        between = (off > -gap * 0.5 - 1) & (off < gap * 0.5 + 1) & (s > self.borders[0] - 4) & (s < self.borders[0] + 66)
+        open_joint = between & (sacrum > 0) & (ilium > 0) & (sacrum + ilium < gap + 1.0)
+        articular = open_joint & (region < 0)
+        fine = canvas.patient.texture_noise(x, canvas.y[index], canvas.z[index], (3.5, 3.5, 7.0))
+        canvas.paint(index, open_joint, Label.CONNECTIVE, 0.8, np.clip(0.55 + 0.25 * fine[0], 0.1, 0.95))
+        canvas.paint(index, articular, Label.CARTILAGE, 0.95 + 0.1 * fine[1])
+        canvas.paint(index, articular & (np.abs(off) < 0.2), Label.JOINT_FLUID, 0.5)
+
+        self._paint_sacrum(canvas, index, ax, s, d, sacrum, endplate, foramen, region, off, rough)
+        cortex = 0.9 + np.where((off < 4) & (region < 0), _ILIAC_SUBCHONDRAL - 0.9, 0.25) * (1 + 0.25 * rough[2])
+        canvas.paint(index, ilium < 0, Label.CORTICAL_BONE)
+        paint_marrow(canvas, index, ilium < -cortex, 0.10 + 0.05 * warp[0])
+        canvas.bone[index] = np.minimum(canvas.bone[index], np.minimum(sacrum, ilium))
+        _paint_pelvic_muscles(canvas, index, ilium, inner, sacrum)
+
+    def _sacrum(self, canvas, index, ax, s, d, joint_side, rough):
+        """Signed distance to the sacrum, to the end plate of S1, and to the foramina and canal."""
+        front, ala_front, back, canal_depth, canal_half, half_width = self._lookup(s)
+        u, w = self.first.to_local(canvas.y[index], canvas.z[index])
+        slope = np.float32(np.tan(self.first.wedge / 2))
+        r2 = np.minimum((ax / 25) ** 2 + (u / 17) ** 2, 1)
+        top_body = w - (self.first.height / 2 - u * slope) + 0.5 * (1 - r2)
+        # The ala falls away laterally and rises again towards the joint's posterior end.
+        lateral = np.clip((ax - 21) / 14, 0, 1)
+        top = top_body + 4.5 * lateral * lateral * (3 - 2 * lateral) - 0.12 * np.maximum(ax - 35, 0)
+        blend = np.clip((ax - 15 - 0.0 * s) / 12, 0, 1)
+        blend = blend * blend * (3 - 2 * blend)
+        belly = front + (ax / 23) ** 2 * 2.2
+        surface = belly * (1 - blend) + ala_front * blend
+        behind = d - (back - 0.05 * np.maximum(ax - 20, 0) + 3.0 * np.exp(-(((ax - 27) / 5) ** 2)))
+        depth = smooth_max(surface - d, behind, 3.5) + 0.35 * rough[0]
+        width = smooth_max(ax - half_width + 0.6 * rough[1], joint_side, 2.0)
+        shell = smooth_max(smooth_max(depth, width, 2.2), top, 3.0)
+        shell = np.maximum(shell, s - self.borders[-1])
+        # Median crest and roof of the canal.
+        middle = 0.5 * (self.borders[0] + self.borders[3])
+        ripple = 2.4 * np.cos((s - self.borders[0] - 12) * np.float32(2 * np.pi / 23))
+        crest_back = back + 8.5 + ripple - 0.004 * (s - middle) ** 2 - 0.55 * ax
+        crest = smooth_max(np.maximum(d - crest_back, ax - 11), np.maximum(self.borders[0] + 9 - s, s - self.borders[4]), 3.0)
+        crest = np.maximum(crest, -d)
+        shell = smooth_min(shell, crest + 0.4 * rough[1], 3.0)
+        canal, _ = superellipse(ax, d - canal_depth * 0.5 + 0.25 * ax, canal_half, canal_depth * 0.5 + 0.2, 1.8)
+        canal = np.where(s < self.borders[5], canal, 5.0)
+        foramen = np.full_like(ax, 99.0)
+        for k, (offset, radius) in enumerate(_FORAMINA):
+            centre = offset - 0.22 * (d + 6) * (d < 6)
+            tall = radius * (1.0 + 0.02 * np.maximum(-d - 8, 0)) * np.where(d > 6, 0.72, 1.0)
+            hole = np.sqrt(((ax - centre) * 0.92) ** 2 + (s - self.borders[k + 1] - 1.0) ** 2) - tall
+            foramen = np.minimum(foramen, hole)
+        holes = np.minimum(foramen + 0.4 * rough[2], canal)
+        return np.maximum(shell, -holes), top_body, holes
+
+    def _paint_sacrum(self, canvas, index, ax, s, d, sacrum, endplate, holes, region, off, rough):
+        inside = sacrum < 0
+        near_joint = (region < 0) & (off > -6)
+        cortex = 0.85 + np.where(near_joint, _SACRAL_SUBCHONDRAL - 0.85, 0.0) * (1 + 0.2 * rough[2])
+        # Fat and nerve in foramina and canal.
+        in_hole = (holes < 0) & (s > self.borders[0] - 2) & (s < self.borders[5]) & (d > -26) & (d < 20)
+        canvas.paint(index, in_hole, Label.FAT, 1.0, 0.9)
+        for k, (offset, radius) in enumerate(_FORAMINA):
+            path = offset - 3 - 0.5 * (d + 4)
+            along = self.borders[k + 1] + 1.0 - 0.5 * (d + 8)
+            nerve = np.sqrt((ax - path) ** 2 + (s - along - 0.6 * rough[0]) ** 2) - radius * 0.46
+            canvas.paint(index, in_hole & (nerve < 0) & (d < 6), Label.NERVE, 0.95)
+        canvas.paint(index, inside, Label.CORTICAL_BONE)
+        ala = np.clip((ax - 18) / 12, 0, 1)
+        old_rim = np.exp(-np.maximum(-endplate, 0) / 5) * 0.06
+        shift = 0.05 + old_rim - 0.05 * ala + 0.03 * canvas.warp[1, index]
+        paint_marrow(canvas, index, sacrum < -cortex, shift)
+        # Remnant discs between the fused bodies, with their dark end plates.
+        for k, (half, thick, reach) in enumerate(((17.0, 1.7, 0.82), (12.0, 0.8, 0.7), (8.0, 0.45, 0.6), (6.0, 0.3, 0.5))):
+            front = np.interp(self.borders[k + 1], self.borders, [row[0] for row in _ROWS])
+            centre = front / 2
+            lens = np.sqrt((ax / half) ** 2 + ((d - centre) / (-front * 0.5 * reach + 1.5)) ** 2)
+            across = np.abs(s - self.borders[k + 1] + 0.5 * rough[0])
+            thickness = thick * (1.12 - lens * lens * 0.5)
+            plate = inside & (lens < 1.06) & (across < thickness + 0.75)
+            canvas.paint(index, plate, Label.CORTICAL_BONE)
+            core = inside & (lens < 0.96) & (across < thickness)
+            canvas.paint(index, core, Label.NUCLEUS_INTERMEDIATE if k == 0 else Label.DISC_DESICCATED, 0.8)
+
+    def _ilium(self, canvas, index, ax, joint_side, rough):
+        """Signed distance to the ilium, and signed offset from its sheet (negative medially and in front)."""
+        y, z = canvas.y[index], canvas.z[index]
+        first = self.first
+        # Front end of the joint: further back the more caudal one looks.
+        front_y = first.y - 4 + 0.72 * np.clip(first.z - z, -40, 60)
+        ahead = np.maximum(front_y - y, 0)
+        flare = 0.30 * np.clip(z - first.z + 14, 0, 60)
+        wing_start = self._wing_start(z)
+        wing = ax - wing_start - (1.12 * ahead - 0.0030 * ahead * ahead) - flare
+        slope = np.where(y < front_y, 1.12 - 0.006 * ahead, 0.0)
+        lean = 1 / np.sqrt(1 + slope * slope + 0.09)
+        crest_edge = np.clip((z - first.z + 10) / 55, 0, 1)
+        roof = np.clip((first.z - 45 - z) / 45, 0, 1)
+        thin = np.clip(ahead / 22, 0, 1) * np.clip((95 - ahead) / 30, 0, 1)
+        thickness = 17.0 - 10.0 * thin * (1 - 0.55 * crest_edge) * (1 - roof) + 12 * roof
+        # Behind the front edge the medial surface is the joint itself; in front of it, the wing.
+        offset = wing * lean
+        medial = smooth_max(-joint_side, -offset, 2.0)
+        sheet = smooth_max(np.where(y < front_y - 3, -offset, medial), offset - thickness, 3.0) + 0.5 * rough[1]
+        along = ahead * 1.4 + np.minimum(front_y - y, 0)
+        top = first.z + 41 - 0.010 * (along - 45) ** 2 + 1.5 * rough[0]
+        top = np.maximum(top, first.z - 45)
+        notch = first.z - 52 + 0.9 * np.clip(y - front_y - 14, 0, 60)
+        bottom = np.where(ahead > 14, -240.0, notch)
+        bottom = np.where((ahead > 0) & (ahead <= 14), notch - ahead * 5, bottom)
+        body = smooth_max(sheet, smooth_max(z - top, bottom - z, 3.0), 5.0)
+        back = y - (front_y + 64 - 0.35 * np.maximum(z - first.z, 0))
+        return smooth_max(body, back, 5.0), offset
+
+    def _wing_start(self, z: np.ndarray) -> np.ndarray:
+        """|x| of the ilium's medial surface at the front end of the joint."""
+        down = np.clip(self.first.z - z, -40, 75)
+        return _HALF_INTERAURICULAR + 3.0 - 0.16 * (down - 8)
+
+
+def _paint_pelvic_muscles(canvas, index, ilium, offset, sacrum) -> None:
+    """Iliacus on the inner face of the wing, gluteal muscles on its outer face."""
+    y, z = canvas.soft_y[index], canvas.soft_z[index]
+    x = canvas.soft_x[index]
+    fine = canvas.patient.texture_noise(x + 0.6 * z, y, z - 0.6 * np.abs(x), (6.0, 9.0, 40.0))
+    outside = (ilium > 0) & (sacrum > 0) & (canvas.labels[index] == Label.FAT)
+    outside &= ilium < 45
+    inner = outside & (offset < -0.5) & (offset > -15) & (ilium < 17) & (np.abs(x) > 58) & (y < 20)
+    streak = np.clip(0.05 + 0.28 * (fine[0] - 0.9), 0.04, 0.8)
+    canvas.paint(index, inner, Label.MUSCLE, 1.0, streak)
