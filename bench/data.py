@@ -98,7 +98,7 @@ def measurement(
     narrow = scipy.fft.fftn(scipy.fft.ifftshift(narrow, 3), axes=(3,), norm="ortho")
     sampled[:, :, lines] = scipy.fft.fftshift(narrow, 3)[:, :, lines]
     return Measurement(
-        HeaderText(_header(matrix, acceleration)),
+        header(matrix, acceleration),
         _noise_scan(2 * nx, coils, noise, rng),
         ReadoutBlock(headers, np.ascontiguousarray(samples)),
         truth,
@@ -125,7 +125,8 @@ def _noise_scan(samples: int, coils: int, noise: float, rng: np.random.Generator
     return ReadoutBlock(headers, (noise * values).astype(np.complex64))
 
 
-def _header(matrix: tuple[int, int, int], acceleration: int) -> str:
+def header(matrix: tuple[int, int, int], acceleration: int = 1) -> HeaderText:
+    """Return the MRD header of a scan of ``matrix`` (x, y, z), oversampled twice along x."""
     nx, ny, nz = matrix
 
     def space(x: int, fov: float) -> xsd.encodingSpaceType:
@@ -137,7 +138,7 @@ def _header(matrix: tuple[int, int, int], acceleration: int) -> str:
     def limit(count: int) -> xsd.limitType:
         return xsd.limitType(minimum=0, maximum=count - 1, center=count // 2)
 
-    return header_text(
+    text = header_text(
         xsd.ismrmrdHeader(
             experimentalConditions=xsd.experimentalConditionsType(
                 H1resonanceFrequency_Hz=123_200_000
@@ -163,3 +164,4 @@ def _header(matrix: tuple[int, int, int], acceleration: int) -> str:
             ],
         )
     )
+    return HeaderText(text)

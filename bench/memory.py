@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.data import measurement
+from bench.data import header, measurement
 from bench.peers import boreside
 from bench.rows import row
 from protocols.mrd import Reader
@@ -37,19 +37,10 @@ def run(quick: bool) -> list[dict[str, Any]]:
     nx, ny, nz, coils = (128, 128, 32, 8) if quick else (256, 240, 128, 32)
     partition = measurement((nx, ny, 1), coils=coils)
     frame_bytes = coils * 2 * nx * ny * nz * 8
-    header = type(partition.header)(
-        partition.header.xml.replace("<z>1</z>", f"<z>{nz}</z>")
-        .replace("<z>5.0</z>", f"<z>{nz}.0</z>")
-        .replace(
-            "<kspace_encoding_step_2><minimum>0</minimum><maximum>0</maximum><center>0</center>",
-            f"<kspace_encoding_step_2><minimum>0</minimum><maximum>{nz - 1}</maximum>"
-            f"<center>{nz // 2}</center>",
-        )
-    )
     last = int(AcquisitionFlag.LAST_IN_SLICE | AcquisitionFlag.LAST_IN_MEASUREMENT)
     with boreside() as (port, process), socket.create_connection(("127.0.0.1", port)) as peer:
         sink = peer.makefile("wb", buffering=0)
-        write(sink, ConfigFile("conventional"), header, partition.noise)
+        write(sink, ConfigFile("conventional"), header((nx, ny, nz)), partition.noise)
         for z in range(nz):
             headers = np.array(partition.readouts.headers, ACQUISITION_HEADER)
             headers["flags"] &= ~np.uint64(last)
