@@ -36,3 +36,7 @@ class MalformedMessage(WireError):
 
 class HeaderError(ValueError):
     """The MRD header is not one: what was expected, what came."""
+
+
+class FileFormatError(ValueError):
+    """A file is no MRD measurement, or not the part of one that was asked for."""
