@@ -3,9 +3,11 @@
 Decoders take a reader (``take``, ``integer``, ``text``, ``check``: see `protocols.mrd.Reader`),
 positioned after the message id; encoders return the buffers that follow it. Layouts as in
 Gadgetron's ``core/io/primitives`` and ``toolboxes/mri_core``: arrays are a uint64 number of
-dimensions, uint64 dimensions, then the elements in Fortran order.
+dimensions, uint64 dimensions, then the elements in Fortran order. An array without dimensions has
+no elements in Gadgetron (an encoding space that got no data, for one): it is shape (0,) here.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -164,8 +166,10 @@ def _read_array(fields: Fields, dtype: np.dtype[Any], what: str) -> NDArray[Any]
     if ndim > MAX_DIMENSIONS:
         raise LimitExceeded(f"at most {MAX_DIMENSIONS} dimensions of {what}", str(ndim), at)
     shape = [int(n) for n in np.frombuffer(fields.take(8 * ndim, f"dimensions of {what}"), "<u8")]
-    elements = int(np.prod(shape, dtype=object))
-    raw = fields.take(elements * dtype.itemsize, what)
+    shape = shape or [0]
+    # Numpy multiplies the other dimensions even where one is zero: they are bounded as well.
+    fields.check(math.prod(max(n, 1) for n in shape) * dtype.itemsize, what)
+    raw = fields.take(math.prod(shape) * dtype.itemsize, what)
     return np.frombuffer(raw, dtype).reshape(shape, order="F")
 
 
@@ -239,13 +243,8 @@ def read_image_array(fields: Fields) -> ImageArray:
 def _read_readouts(fields: Fields, count: int) -> tuple[Readout, ...]:
     raw = fields.take(count * ACQUISITION_HEADER.itemsize, "bucket headers")
     headers = np.frombuffer(raw, ACQUISITION_HEADER)
-    shapes = [
-        tuple(
-            int(h[name])
-            for name in ("active_channels", "number_of_samples", "trajectory_dimensions")
-        )
-        for h in headers
-    ]
+    names = ("active_channels", "number_of_samples", "trajectory_dimensions")
+    shapes = [tuple(int(h[name]) for name in names) for h in headers]
     trajectories = [
         np.frombuffer(fields.take(n * d * 4, "bucket trajectory"), "<f4").reshape(n, d)
         if d
@@ -292,12 +291,21 @@ def _u64(*values: int) -> bytes:
 
 
 def _array(array: NDArray[Any], dtype: Any) -> list[bytes]:
-    array = np.asarray(array, dtype)
-    return [_u64(array.ndim, *array.shape), array.tobytes(order="F")]
+    array = np.atleast_1d(np.asarray(array, dtype))
+    shape = () if array.shape == (0,) else array.shape
+    return [_u64(len(shape), *shape), array.tobytes(order="F")]
 
 
 def _optional(value: T | None, encode: Callable[[T], list[bytes]]) -> list[bytes]:
     return [b"\x00"] if value is None else [b"\x01", *encode(value)]
+
+
+def _zero_padded(struct: np.void, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Copy a struct field by field: numpy leaves old memory in its padding, not for the wire."""
+    copy = np.zeros((), dtype)
+    for name in dtype.names or ():
+        copy[name] = struct[name]
+    return copy
 
 
 def _recon_buffer(buffer: ReconBuffer) -> list[bytes]:
@@ -306,7 +314,7 @@ def _recon_buffer(buffer: ReconBuffer) -> list[bytes]:
         *_optional(buffer.trajectory, lambda a: _array(a, "<f4")),
         *_optional(buffer.density, lambda a: _array(a, "<f4")),
         *_array(buffer.headers, ACQUISITION_HEADER),
-        np.asarray(buffer.sampling, SAMPLING_DESCRIPTION).tobytes(),
+        _zero_padded(buffer.sampling, SAMPLING_DESCRIPTION).tobytes(),
     ]
 
 
@@ -320,7 +328,7 @@ def encode_recon_data(message: ReconData) -> list[bytes]:
 
 def encode_waveform(waveform: Waveform) -> list[bytes]:
     """Encode a WAVEFORM (1026), without its id."""
-    header = np.array(waveform.header, WAVEFORM_HEADER)
+    header = _zero_padded(waveform.header, WAVEFORM_HEADER)
     header["channels"], header["number_of_samples"] = waveform.data.shape
     return [header.tobytes(), np.asarray(waveform.data, "<u4").tobytes()]
 
@@ -342,8 +350,16 @@ def encode_image_array(message: ImageArray) -> list[bytes]:
     return buffers + _optional(message.acquisition_headers, lambda a: _array(a, ACQUISITION_HEADER))
 
 
+def _readout_header(readout: Readout) -> NDArray[Any]:
+    header = np.array(readout.header, ACQUISITION_HEADER)
+    header["active_channels"], header["number_of_samples"] = readout.samples.shape
+    path = readout.trajectory
+    header["trajectory_dimensions"] = 0 if path is None else path.shape[1]
+    return header
+
+
 def _readouts(readouts: Sequence[Readout]) -> tuple[tuple[int, ...], list[bytes]]:
-    headers = [np.asarray(r.header, ACQUISITION_HEADER).tobytes() for r in readouts]
+    headers = [_readout_header(r).tobytes() for r in readouts]
     trajectories = [
         np.asarray(r.trajectory, "<f4").tobytes() for r in readouts if r.trajectory is not None
     ]
