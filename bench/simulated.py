@@ -62,7 +62,9 @@ def ellipses(ny: int, nx: int) -> np.ndarray:
         turn = np.exp(1j * np.deg2rad(angle))
         point = ((x - centre_x) + 1j * (y - centre_y)) * turn
         radius = np.hypot(point.real / half_x, point.imag / half_y)
-        image += amplitude * np.clip((1 - radius) * min(half_y, half_x) * min(ny, nx) / 2 + 0.5, 0, 1)
+        image += amplitude * np.clip(
+            (1 - radius) * min(half_y, half_x) * min(ny, nx) / 2 + 0.5, 0, 1
+        )
     return image
 
 

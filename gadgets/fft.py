@@ -87,7 +87,7 @@ def fft(
 
 
 @lru_cache(maxsize=64)
-def _shift_phase(size: int, dtype: str, inverse: bool) -> np.ndarray:
+def _shift_phase(size: int, dtype: str, inverse: bool) -> Any:
     """Return exp(+-2i pi c (j - c / 2) / n): a shift by the centre c = n // 2 as a multiplication.
 
     Multiplied before and after a transform, these shift both its sides by c. For even sizes they
