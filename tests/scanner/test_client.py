@@ -77,8 +77,9 @@ def whole_session(peer, source, sink):
     """Answer every readout of a line with an image of its slice, then CLOSE."""
     for message in Reader(source):
         peer.taken.append(message)
-        if isinstance(message, ReadoutBlock) and not message.headers["flags"].any():
-            write(sink, *(image(number) for number in message.headers["idx"]["slice"]))
+        if isinstance(message, ReadoutBlock):
+            lines = message[message.headers["flags"] == 0]
+            write(sink, *(image(number) for number in lines.headers["idx"]["slice"]))
     write(sink, Text("DBG done"), Close())
 
 
