@@ -11,6 +11,7 @@ Extra coverage is ``Step(exam[0].scanner, protocol, Identity(uid, exam_name, sta
 All data are simulated.
 """
 
+from scanner.rasterise import ScanObject
 from scanner.sequence import (
     Geometry,
     GradientEcho,
@@ -19,7 +20,6 @@ from scanner.sequence import (
     Sampling,
     TurboSpinEcho,
 )
-from scanner.simulate import ScanObject
 from scanner.step import Step, make_scanner
 
 SAGITTAL = {"read_dir": (0.0, 1.0, 0.0), "phase_dir": (0.0, 0.0, -1.0)}
@@ -37,6 +37,7 @@ def _lumbar_sequences() -> dict[str, TurboSpinEcho]:
 def lumbar_exam(
     thing: ScanObject,
     acceleration: int = 4,
+    phase_oversampling: float = 0.4,
     centre: tuple[float, float, float] = (0.0, 0.0, 0.0),
     noise_level: float = 1.0,
     exam: str = "exam",
@@ -49,6 +50,8 @@ def lumbar_exam(
         `scanner.phantom.LumbarSpine` or alike.
     acceleration : int
         With 32 embedded calibration lines.
+    phase_oversampling : float
+        The body is longer than the field of view: without it, it folds over.
     centre : (3) mm
         Of the stack.
     noise_level : float
@@ -64,6 +67,7 @@ def lumbar_exam(
         slices=15,
         thickness_mm=4.0,
         gap_mm=0.4,
+        phase_oversampling=phase_oversampling,
     )
     sampling = Sampling(acceleration=(acceleration, 1), calibration=(32, 0))
     return make_scanner(thing, noise_level=noise_level, exam=exam).exam_steps(
@@ -81,7 +85,7 @@ def quick_exam(
     geometry = Geometry(
         centre,
         **SAGITTAL,
-        field_of_view_mm=(300.0, 300.0),
+        field_of_view_mm=(420.0, 420.0),
         matrix=(128, 128),
         slices=3,
         thickness_mm=4.0,
@@ -110,7 +114,7 @@ def dixon_step(
     geometry = Geometry(
         centre,
         **SAGITTAL,
-        field_of_view_mm=(320.0, 320.0),
+        field_of_view_mm=(420.0, 420.0),
         matrix=(128, 128),
         slices=24,
         thickness_mm=4.0,

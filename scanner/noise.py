@@ -30,8 +30,8 @@ def correlated_noise(
     """
     readouts, samples = shape
     factor = np.linalg.cholesky(covariance / (2 * dwell_us)).astype(np.complex64)
-    white = rng.standard_normal((readouts, len(factor), samples * 2), np.float32)
-    return factor @ white.view(np.complex64)
+    white = rng.standard_normal((len(factor), readouts, samples * 2), np.float32)
+    return np.moveaxis(np.tensordot(factor, white.view(np.complex64), 1), 0, 1)
 
 
 def receiver_filter(samples: int) -> np.ndarray:

@@ -19,12 +19,13 @@ FAT_AMPLITUDE = np.array([0.0870, 0.6930, 0.1280, 0.0040, 0.0390, 0.0480])
 
 
 class Signals(NamedTuple):
-    """Transverse magnetisation per unit of proton density.
+    """Transverse magnetisation of undiluted water and undiluted fat of each tissue.
 
     Attributes
     ----------
     water, fat : float64 (tissue, echo)
-        Chemical shift and field phase not included: see `fat_phase`.
+        In units of the proton density of CSF. Chemical shift and field phase are not included:
+        see `fat_phase`.
     """
 
     water: np.ndarray
@@ -91,6 +92,7 @@ def signals(sequence: Sequence, tissues: Items) -> Signals:
             np.maximum(column(prefix + "t2_ms"), tiny),
             t2star,
         )
+        * column("pd")[:, None]
         for prefix in ("", "fat_")
     )
     return Signals(water, fat)

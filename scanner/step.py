@@ -21,23 +21,21 @@ from scanner.header import (
     readout_headers,
 )
 from scanner.noise import correlated_noise, noise_readouts
+from scanner.rasterise import SampledSlice, ScanObject, sample_object
 from scanner.sequence import GYROMAGNETIC_MHZ_PER_T, GradientEcho, Protocol, TurboSpinEcho
 from scanner.signal import signals
 from scanner.simulate import (
     THREADS,
-    SampledSlice,
-    ScanObject,
-    coil_images,
+    coarse_sensitivities,
     encode,
     gradient_echo_layers,
     off_resonance_hz,
-    sample_object,
     spin_echo_layers,
 )
 from scanner.tissues import tissue_table
 from scanner.trajectory import Lines, Schedule, echo_of_line, lines, schedule
 
-NOISE_DENSITY = 1.0
+NOISE_DENSITY = 28.0
 """Standard deviation of a complex noise sample at 1 us dwell and 3 T, in units of k-space (mm^3
 uT/A). Set so that a lumbar vertebra has a signal-to-noise ratio of 15 to 30 in a fully sampled T2
 turbo spin echo."""
@@ -162,7 +160,7 @@ class Step:
         scanner, protocol = self.scanner, self.protocol
         levels = signals(protocol.sequence, tissue_table(scanner.field_t))
         for sampled in scanner.sampled(protocol):
-            coarse, splines = coil_images(scanner.coils, protocol.geometry, sampled)
+            sensitivities = coarse_sensitivities(scanner.coils, protocol.geometry, sampled)
             if isinstance(protocol.sequence, TurboSpinEcho):
                 contrasts = [
                     spin_echo_layers(sampled, levels, protocol, self._echoes, scanner.field_t)
@@ -174,10 +172,7 @@ class Step:
                     for echo in range(len(protocol.sequence.te_ms))
                 ]
             yield np.stack(
-                [
-                    encode(layers, coarse, splines, sampled, protocol.geometry)
-                    for layers in contrasts
-                ]
+                [encode(layers, sensitivities, sampled, protocol.geometry) for layers in contrasts]
             )
 
     def _acquired(self, full: np.ndarray) -> np.ndarray:
@@ -224,7 +219,7 @@ class Step:
             samples = clean[plan.image[piece], plan.contrast[piece], plan.line[piece]]
             shape = (len(samples), samples.shape[-1])
             noise = correlated_noise(shape, scanner.covariance, protocol.dwell_us, rng)
-            yield ReadoutBlock(headers[piece], samples + noise)
+            yield ReadoutBlock(headers[piece], np.ascontiguousarray(samples + noise))
 
     def truth(self, contrast: int = 0) -> np.ndarray:
         """Return what a perfect reconstruction would give, float32 (slice, y, x).
@@ -282,7 +277,7 @@ def make_scanner(
     axis = np.arange(-250.0, 251.0, 20.0)
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
     points = np.stack([x, y, z], axis=-1).reshape(-1, 3)
-    tissue = points[np.asarray(thing.sample(points.astype(np.float32)).density) > 0]
+    tissue = points[np.asarray(thing.sample(points.astype(np.float32)).labels) > 0]
     near = tissue[np.abs(tissue[:, 2]) < 150]
     front, back = near[:, 1].min() - 10.0, near[:, 1].max() + 10.0
     coils = spine_array(back, rows, columns, anterior_mm=front if anterior else None)
