@@ -1,0 +1,45 @@
+"""Configuration names and the chains they stand for.
+
+A scanner names one in its first message; an integrator adds one by a line in `CHAINS`. A builder
+takes the MRD header (None where the scanner sent none that could be read) and the pixel type of the
+images to leave.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from agent import fire
+from gadgets.stream import Gadget
+from protocols.header import Header
+
+Builder = Callable[[Header | None, str], Gadget]
+
+
+def _swallow(items: Iterator[Any]) -> Iterator[Any]:
+    """Take everything, send nothing: the spool has it."""
+    for _ in items:
+        pass
+    yield from ()
+
+
+def _conventional(method: str, maps: tuple[str, ...] = ()) -> Builder:
+    def build_with(header: Header | None, pixel_type: str) -> Gadget:
+        return fire.simplefft(header)
+
+    return build_with
+
+
+CHAINS: dict[str, Builder] = {
+    "conventional": _conventional("sense"),
+    "conventional-maps": _conventional("sense", ("gfactor", "snr")),
+    "grappa": _conventional("grappa"),
+    "invertcontrast": lambda header, pixel_type: fire.invertcontrast(header),
+    "null": lambda header, pixel_type: _swallow,
+    "savedataonly": lambda header, pixel_type: _swallow,
+    "simplefft": lambda header, pixel_type: fire.simplefft(header),
+}
+
+
+def build(name: str, header: Header | None, pixel_type: str) -> Gadget:
+    """Return the chain of a configuration in `CHAINS`."""
+    return CHAINS[name](header, pixel_type)

@@ -1,0 +1,159 @@
+"""Settings of the agent: `agent.yaml`, the environment, the command line; the later one wins.
+
+Every key of `deploy/agent.yaml` is a field here. In the environment ``listen.port`` is called
+``BORESIDE_LISTEN__PORT``. No numpy here: the port is bound before anything heavy is imported.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+DEFAULT_FILE = Path("agent.yaml")
+
+
+class SettingsError(Exception):
+    """A setting is wrong: which one, where it stands, and what would be right."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(_Section):
+    """Where scanners connect.
+
+    Loopback unless told otherwise: MRD knows no authentication, so whoever reaches the port can
+    send measurements and read their images. A scanner on another machine or a container's host
+    needs ``0.0.0.0`` or, better, the address of the interface on the scanner's own network.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9002, ge=0, le=65535)
+    socket: Path | None = None
+
+
+class SpoolSettings(_Section):
+    """Where measurements are kept as they come.
+
+    Attributes
+    ----------
+    max_bytes : bytes
+        Measurements that are done make room, oldest first, when the spool would grow beyond it.
+    keep : bool
+        Keep measurements that are done until their room is needed, to replay or export them.
+    memory_bytes : bytes
+        What one measurement may hold in memory when the spool has no room left at all.
+    """
+
+    folder: Path = Path("spool")
+    max_bytes: ByteSize = Field(default=ByteSize(200 * 10**9), gt=0)
+    keep: bool = True
+    memory_bytes: ByteSize = Field(default=ByteSize(4 << 30), ge=0)
+
+
+class LimitSettings(_Section):
+    """What peers may ask for: see `protocols.mrd.Limits`; ``stop_seconds`` bounds a shutdown."""
+
+    connections: int = Field(default=16, ge=1)
+    text_bytes: ByteSize = Field(default=ByteSize(16 << 20), gt=0)
+    message_bytes: ByteSize = Field(default=ByteSize(4 << 30), gt=0)
+    stop_seconds: float = Field(default=60, ge=0)
+
+
+class Settings(BaseSettings):
+    """All settings of one agent.
+
+    Attributes
+    ----------
+    threads : int
+        Threads of one numerical step (FFT, BLAS).
+    chain : str
+        Configuration for scanners that name none, or none that we know (`agent.chains`).
+    pixel_type : str
+        Type of the images that leave. Gadgetron cannot read int16.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="BORESIDE_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    listen: Listen = Listen()
+    spool: SpoolSettings = SpoolSettings()
+    limits: LimitSettings = LimitSettings()
+    threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    chain: str = "conventional"
+    pixel_type: Literal["uint16", "int16", "float32"] = "uint16"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load(file: Path | None = None, **overrides: Any) -> Settings:
+    """Return the settings.
+
+    Parameters
+    ----------
+    file : Path, optional
+        By default what ``BORESIDE_CONFIG`` names, else `agent.yaml` of the working folder where
+        there is one.
+    **overrides
+        What the command line says, by section: ``listen={"port": 9003}``.
+
+    Raises
+    ------
+    SettingsError
+    """
+    named = file or (Path(found) if (found := os.environ.get("BORESIDE_CONFIG")) else None)
+    if named is not None and not named.is_file():
+        raise SettingsError(f"{named}: expected a settings file, found none")
+    path = named or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(yaml_file=path)
+
+    try:
+        return FromFile(**overrides)
+    except ValidationError as error:
+        lines = [_explain(dict(e), path, overrides) for e in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise SettingsError(f"{path}: expected YAML with `key: value` lines: {error}") from None
+
+
+def _explain(error: dict[str, Any], path: Path | None, overrides: dict[str, Any]) -> str:
+    keys = [str(key) for key in error["loc"]]
+    variable = "BORESIDE_" + "__".join(keys).upper()
+    found: Any = overrides
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    if found is not None:
+        where = "command line"
+    elif variable in os.environ:
+        where = variable
+    else:
+        where = str(path) if path else "environment"
+    if error["type"] == "extra_forbidden":
+        section: Any = Settings
+        for key in keys[:-1]:
+            section = section.model_fields[key].annotation
+        return f"{where}: {'.'.join(keys)}: unknown key, expected one of " + ", ".join(
+            section.model_fields
+        )
+    return f"{where}: {'.'.join(keys)}: {error['msg']}, got {error['input']!r}"
