@@ -49,7 +49,9 @@ class Abdomen:
 
     def paint(self, canvas: Canvas) -> None:
         """Paint contents over fat, before muscle and bone."""
+        self._paint_fat(canvas)
         self._paint_bowel(canvas)
+        self._paint_colon(canvas)
         self._paint_organs(canvas)
         self._paint_vessels(canvas)
 
@@ -82,15 +84,48 @@ class Abdomen:
         kind = self._kind[base + rounding[0] + rounding[1] + rounding[2]]
         gap = cell[:, 1] - 0.10 * np.maximum(cell[:, 0] - 8, 0) ** 1.5
         front = self._front_at(z)
-        free = (canvas.depth[index] - canvas.fat_depth[index] > 16) & (y < front - 24 - 10 * np.exp(-((x / 40) ** 2)))
-        free &= y < np.where(z < -95, 60, front - 24)
-        loops = free & (gap > 3.2)
-        canvas.paint(index, loops, Label.BOWEL_WALL)
-        lumen = free & (gap > 5.4)
+        free = (canvas.depth[index] - canvas.fat_depth[index] > 16) & (y < front - 14 - 20 * np.exp(-((x / 38) ** 2)))
+        free &= y + 12 * warp[2] < np.where(z < -95, 60, front - 16)
         texture = canvas.patient.texture_noise(x, y, z, (5.0, 5.0, 5.0))
+        loops = free & (gap > 1.1)
+        canvas.paint(index, loops, Label.BOWEL_WALL)
+        lumen = free & (gap > 3.4 + 0.3 * texture[2])
         for k, label in enumerate(_CONTENTS):
             mixed = np.clip(0.05 + 0.12 * texture[0], 0, 0.5) if label == Label.BOWEL_CONTENT else 0.0
             canvas.paint(index, lumen & (kind == k), label, 0.9 + 0.15 * texture[1], mixed)
+
+    def _paint_fat(self, canvas: Canvas) -> None:
+        """Visceral fat: small vessels, which run where two noise fields are both zero, and fasciae."""
+        index = np.flatnonzero(canvas.depth - canvas.fat_depth > 8)
+        if not index.size:
+            return
+        x, y, z = (v[index] for v in (canvas.soft_x, canvas.soft_y, canvas.soft_z))
+        texture = canvas.patient.texture_noise(x, y, z, 26.0)
+        canvas.fat[index] = np.clip(0.90 - 0.03 * np.abs(texture[3]), 0, 1)
+        canvas.density[index] = 0.97 + 0.04 * canvas.rough[3, index]
+        tube = texture[0] ** 2 + texture[1] ** 2
+        canvas.paint(index, tube < 0.016, Label.BOWEL_WALL)
+        canvas.paint(index, tube < 0.008, Label.VENA_CAVA)
+        fascia = (np.abs(texture[2] - 0.3) < 0.03) & (texture[0] > 0)
+        canvas.paint(index, fascia, Label.CONNECTIVE, 0.9, 0.4)
+
+    def _paint_colon(self, canvas: Canvas) -> None:
+        """Ascending and descending colon, with haustra, beside the psoas."""
+        index = canvas.within((-140, 140), (-75, 50), (-120, 75))
+        if not index.size:
+            return
+        x, y, z = (v[index] for v in (canvas.soft_x, canvas.soft_y, canvas.soft_z))
+        texture = canvas.patient.texture_noise(x, y, z, 6.0)
+        right = x < 0
+        haustra = 2.2 * np.cos(z * 0.19 + 1.5 * canvas.warp[2, index]) ** 2
+        radius = np.where(right, 23.0, 16.0) - haustra
+        tube, _ = superellipse(np.abs(x) - 103 - 3 * canvas.warp[3, index], y + 14, radius, radius * 0.95, 1.6)
+        tube = tube + 0.6 * canvas.rough[1, index]
+        canvas.paint(index, tube < 0, Label.BOWEL_WALL)
+        canvas.paint(index, tube < -2.2, Label.BOWEL_CONTENT, 0.85 + 0.15 * texture[0],
+                     np.clip(0.12 + 0.15 * texture[1], 0, 0.5))  # fmt: skip
+        gas = (tube < -2.2) & (y < -22 + 2 * canvas.warp[0, index])
+        canvas.paint(index, gas, Label.BOWEL_GAS)
 
     def _paint_organs(self, canvas: Canvas) -> None:
         index = canvas.within((-160, 160), (-125, 90), (-60, 300))

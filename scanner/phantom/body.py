@@ -70,9 +70,12 @@ class Body:
     def _paint_wall(self, canvas, index, below, back, texture) -> None:
         """Three flat muscles at the sides, rectus abdominis in front."""
         x = np.abs(canvas.soft_x[index])
-        belly = (canvas.soft_y[index] < -40) & (x < 62)
-        thickness = np.where(belly, 10.0 * np.clip((62 - x) / 12, 0.15, 1) * np.clip((x - 1.5) / 5, 0, 1), 19.0)
-        thickness = thickness * np.clip(1.15 - 2.2 * np.maximum(back - 0.45, 0), 0, 1) + 0.6 * texture[2]
+        front = canvas.soft_y[index] < -40
+        belly = front & (x < 62)
+        rectus = 10.5 * np.sqrt(np.clip(1 - (x / 62) ** 4, 0, 1)) * np.clip((x - 1.0) / 6, 0, 1)
+        flat = 19.0 * np.where(front, np.clip((x - 56) / 34, 0, 1) ** 0.7, 1.0)
+        thickness = np.where(belly, np.maximum(rectus, flat * (x > 58)), flat)
+        thickness = thickness * np.clip(1.15 - 2.2 * np.maximum(back - 0.7, 0), 0, 1) + 0.6 * texture[2]
         wall = (below > 0) & (below < thickness)
         streak = np.clip(0.05 + 0.22 * (texture[1] - 0.8), 0.03, 0.7)
         canvas.paint(index, wall, Label.MUSCLE, 1.0, streak)

@@ -46,7 +46,7 @@ class Canal:
         lamina = np.zeros_like(self._grid)
         for level in column.levels:
             lamina += np.exp(-(((self._grid - column.s_of(level.name) - 5) / 8.5) ** 2))
-        apex = canal + 4.6 - 3.4 * np.clip(lamina, 0, 1)
+        apex = canal + 5.6 - 4.4 * np.clip(lamina, 0, 1)
         self.conus_s = column.s_of("L1") + 12 + float(np.clip(random.normal(0, 6), -12, 12))
         self._tables = np.stack([start + depth / 2, depth / 2, width / 2, apex, half_canal, between]).astype(np.float32)
         self._strands(random)
@@ -63,11 +63,11 @@ class Canal:
         s = self._grid
         rows = []
         for side in (-1, 1):
-            for rank, name in enumerate(_ROOTS):
+            for rank, name in enumerate(_ROOTS * 2):
                 exit_s = self._column.s_of(name) - 4 + random.uniform(-2, 2)
                 # Caudal roots lie medial and dorsal; each swings laterally and ventrally before it leaves.
-                inner = side * (0.72 - 0.062 * rank + random.uniform(-0.05, 0.05))
-                dorsal = 0.30 + 0.42 * (1 - inner * inner) + random.uniform(-0.16, 0.14)
+                inner = side * (0.74 - 0.075 * (rank % len(_ROOTS)) + random.uniform(-0.06, 0.06))
+                dorsal = 0.22 + 0.45 * (1 - inner * inner) + random.uniform(-0.42, 0.14)
                 leave = np.clip(1 - (exit_s - s) / 34, 0, 1) ** 2
                 start = np.clip((s - self.conus_s + 34) / 40, 0, 1)
                 wave = 0.05 * np.sin(s / random.uniform(9, 17) + random.uniform(0, 6.3))
@@ -87,9 +87,10 @@ class Canal:
         x, s, d = canvas.x[index], canvas.s[index], canvas.d[index]
         _, _, _, apex, half_canal, _ = self._lookup(self._tables, s)
         rough = canvas.rough[:, index]
-        canvas.paint(index, np.abs(x) < half_canal + 8, Label.FAT, 1.0, 0.88 + 0.04 * rough[0])
         lumbar = s < self._column.s_of("S1") - 12
         behind = d - (apex - 0.62 * np.abs(x)) + 0.4 * rough[1]
+        foramen = (np.abs(x) < half_canal + 9 + rough[3]) & (d < 11 + rough[2])
+        canvas.paint(index, foramen | (behind < 2), Label.FAT, 1.0, 0.88 + 0.04 * rough[0])
         flavum = lumbar & (behind > 0) & (behind < 3.6) & (np.abs(x) < half_canal + 2)
         canvas.paint(index, flavum, Label.LIGAMENT, 1.25, 0.05)
         vein = (rough[2] > 1.0) & (d < 4) & (np.abs(x) > 4)
@@ -134,7 +135,7 @@ class Canal:
                 sx = (px[low] * (1 - frac) + px[low + 1] * frac) * hx
                 sd = (pd[low] * (1 - frac) + pd[low + 1] * frac) * hd
                 nearest = np.minimum(nearest, (xs - sx) ** 2 + (vs - sd) ** 2)
-            canvas.paint(chosen, nearest < 0.62**2, Label.NERVE)
+            canvas.paint(chosen, nearest < 0.55**2, Label.NERVE)
 
     def paint_roots(self, canvas: Canvas) -> None:
         """Root and ganglion in every neural foramen, and the nerve on its way out; painted after bone."""

@@ -40,8 +40,8 @@ class Canvas:
         Spine coordinates of (y, z).
     rough : ndarray (channel = 4, point), float32
         Unit noise of about 11 mm wavelength: roughness of surfaces, patches of marrow.
-    bone : ndarray (point), float32
-        Distance to the nearest vertebra, filled in by the vertebrae.
+    bone, sacrum : ndarray (point), float32
+        Distance to the nearest bone of the spine and to the sacrum, filled in as they are painted.
     labels, density, fat : ndarray (point)
         The result.
     """
@@ -60,6 +60,12 @@ class Canvas:
         self.density = np.ones(x.shape, np.float32)
         self.fat = np.zeros(x.shape, np.float32)
         self.bone = np.full(x.shape, FAR)
+        self.sacrum = np.full(x.shape, FAR)
+
+    def grain(self, index: np.ndarray) -> np.ndarray:
+        """Uniform noise in -0.5 to 0.5 without correlation: dithers one tissue gradually into another."""
+        hashed = np.sin(self.x[index] * 12.9898 + self.y[index] * 78.233 + self.z[index] * 37.719) * 4375.85
+        return hashed - np.floor(hashed) - np.float32(0.5)
 
     def within(self, x: tuple = (-999, 999), y: tuple = (-999, 999), z: tuple = (-999, 999)) -> np.ndarray:
         """Indices of the points inside a box."""

@@ -44,7 +44,7 @@ class Discs:
     def _paint_disc(self, canvas, index, disc, degeneration, u, w, bone) -> None:
         x = canvas.x[index]
         rough = canvas.rough[:, index]
-        bulge = 0.4 + 1.6 * degeneration
+        bulge = -0.3 + 1.3 * degeneration
         dent = np.exp(-((x * np.float32(1 / 9.5)) ** 2)) * np.maximum(u, 0) / (disc.depth / 2)
         shaped = u * (1 + 0.05 * dent)
         half_x, half_u = disc.width / 2 + bulge, disc.depth / 2 + bulge * 0.5
@@ -55,19 +55,18 @@ class Discs:
         fine = canvas.patient.texture_noise(x, canvas.y[index], canvas.z[index], (7.0, 5.0, 2.2))
 
         core = np.sqrt((x / half_x) ** 2 + ((u - 0.8) / half_u) ** 2)
-        thickness = np.minimum(bone * 0.42, 1.0)
-        hydration = np.clip((0.80 - core) * 3.6, 0, 1) * (0.25 + 0.75 * thickness)
-        cleft = np.exp(-(((w - 0.5 * rough[2]) / 0.9) ** 2)) * np.clip((0.6 - core) * 4, 0, 1)
-        hydration = hydration * (1 - 0.42 * cleft) * (1 - 0.95 * degeneration) + 0.05 * fine[0]
-        canvas.paint(index, inside, Label.ANNULUS, 0.92 + 0.12 * fine[1])
-        for threshold, label, spread in (
-            (0.14, Label.DISC_DESICCATED, 0.5),
-            (0.36, Label.NUCLEUS_INTERMEDIATE, 0.5),
-            (0.56, Label.NUCLEUS, 0.4),
+        plate = np.clip(bone * 0.55, 0, 1)
+        hydration = np.clip((0.88 - core) * 2.6, 0, 1) * (0.45 + 0.55 * plate)
+        cleft = np.exp(-(((w - 0.6 * rough[2]) / 0.8) ** 2)) * np.clip((0.62 - core) * 4, 0, 1)
+        hydration = hydration * (1 - (0.15 + 0.35 * degeneration) * cleft) * (1 - 0.9 * degeneration)
+        hydration = hydration + 0.05 * fine[0] + 0.20 * canvas.grain(index)
+        canvas.paint(index, inside, Label.ANNULUS, 0.95 + 0.08 * fine[1])
+        for threshold, label in (
+            (0.20, Label.DISC_DESICCATED),
+            (0.42, Label.NUCLEUS_INTERMEDIATE),
+            (0.62, Label.NUCLEUS),
         ):
-            canvas.paint(index, inside & (hydration > threshold), label, 0.88 + spread * (hydration - threshold))
-        rim = inside & ((radial > -3.6 + 0.8 * fine[2]) | (core > 0.9))
-        canvas.paint(index, rim, Label.ANNULUS, 0.72 + 0.15 * fine[1])
-        canvas.paint(index, inside & (radial > -1.6), Label.LIGAMENT)
-        # Longitudinal ligaments run over the free edge.
-        canvas.paint(index, (radial >= 0) & (radial < 1.0) & (np.abs(x) < 14), Label.LIGAMENT)
+            canvas.paint(index, inside & (hydration > threshold), label, 0.97 + 0.05 * fine[2])
+        # Sharpey's fibres and the longitudinal ligaments over the free edge.
+        canvas.paint(index, inside & (radial > -1.3 + 1.2 * canvas.grain(index)), Label.LIGAMENT)
+        canvas.paint(index, (radial >= 0) & (radial < 0.7) & (np.abs(x) < 14), Label.LIGAMENT)

@@ -17,8 +17,8 @@ _DORSAL = {"T9": (31, 31, 23, 18), "T11": (33, 33, 27, 20), "L1": (36, 36, 31, 2
            "L4": (38, 38, 31, 25), "L5": (34, 34, 31, 23), "S1": (26, 26, 30, 18), "S2": (19, 19, 25, 13),
            "S3": (12, 12, 18, 8), "S4": (6, 6, 12, 4)}  # fmt: skip
 # Psoas at body centres, from the body centre: |x|, dy, half width, half depth.
-_PSOAS = {"T12": (23, 2, 3, 4), "L1": (27, 2, 6, 9), "L2": (32, 0, 11, 14), "L3": (36, -1, 15, 18),
-          "L4": (41, -4, 17, 20), "L5": (48, -18, 17, 19)}  # fmt: skip
+_PSOAS = {"T12": (23, 2, 3, 4), "L1": (25, 5, 7, 9), "L2": (28, 4, 11, 14), "L3": (32, 3, 15, 18),
+          "L4": (37, -1, 17, 20), "L5": (44, -14, 17, 19)}  # fmt: skip
 
 
 class Muscles:
@@ -114,8 +114,9 @@ class Muscles:
         ax = np.abs(x)
         below = canvas.depth[index] - canvas.fat_depth[index]
         fibres = canvas.patient.texture_noise(ax + 0.8 * z, y, z - 0.8 * ax, (9.0, 8.0, 60.0))
-        lateral = (ax > 84 - 0.35 * (z + 60)) | ((y > 56 - 0.15 * (z + 100)) & (z < -92 - 0.35 * np.maximum(50 - ax, 0)))
-        shell = (below > 1) & lateral & (z < -52 - 0.35 * np.maximum(y, 0))
+        lateral = (ax > 10) & (ax > 84 - 0.35 * (z + 60)) | (ax > 10 + 0.12 * np.maximum(-110 - z, 0)) & ((y > 56 - 0.15 * (z + 100)) & (z < -92 - 0.35 * np.maximum(50 - ax, 0)))
+        crest = -60 - 0.40 * np.maximum(y, 0) - 0.25 * np.maximum(-y - 20, 0) + 6 * canvas.warp[3, index]
+        shell = (below > 1) & lateral & (z < crest)
         maximus = shell & (below < 26) & (y > -10)
         streak = np.clip(0.07 + 0.45 * (fibres[0] - 0.75), 0.04, 0.88)
         canvas.paint(index, shell, Label.MUSCLE, 1.0, np.clip(0.05 + 0.30 * (fibres[1] - 1.1), 0.03, 0.8))

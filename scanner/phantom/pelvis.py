@@ -55,6 +55,16 @@ class Pelvis:
         self._tables = np.stack(
             [np.interp(self._grid, borders, [row[k] for row in _ROWS]) for k in range(6)]
         ).astype(np.float32)
+        # Front end of the joint against height: y and |x|.
+        along = np.arange(borders[0] - 6, borders[0] + 80, 4.0)
+        edge = self._lookup(along)[1] - 2.0
+        front = np.array([column.point(s, d) for s, d in zip(along, edge)])
+        across = self.joint_surface(along, edge)
+        self._z = np.arange(-260.0, 40.0, 1.0)
+        order = np.argsort(front[:, 1])
+        self._edge = np.stack(
+            [np.interp(self._z, front[order, 1], v[order]) for v in (front[:, 0], across)]
+        ).astype(np.float32)
         age = patient.parameters.age
         self.joint_space = float(np.interp(age, [30, 40, 60, 95], [2.5, 2.3, 1.7, 1.5]))
         self._side_shift = patient.random.normal(0, 0.8, 2).astype(np.float32)
@@ -110,7 +120,7 @@ class Pelvis:
         cortex = 0.9 + np.where((off < 4) & (region < 0), _ILIAC_SUBCHONDRAL - 0.9, 0.25) * (1 + 0.25 * rough[2])
         canvas.paint(index, ilium < 0, Label.CORTICAL_BONE)
         paint_marrow(canvas, index, ilium < -cortex, 0.10 + 0.05 * warp[0])
-        canvas.bone[index] = np.minimum(canvas.bone[index], np.minimum(sacrum, ilium))
+        canvas.sacrum[index] = sacrum
         _paint_pelvic_muscles(canvas, index, ilium, inner, sacrum)
 
     def _sacrum(self, canvas, index, ax, s, d, joint_side, rough):
@@ -142,12 +152,14 @@ class Pelvis:
         canal, _ = superellipse(ax, d - canal_depth * 0.5 + 0.25 * ax, canal_half, canal_depth * 0.5 + 0.2, 1.8)
         canal = np.where(s < self.borders[5], canal, 5.0)
         foramen = np.full_like(ax, 99.0)
+        warp = canvas.warp[:, index]
         for k, (offset, radius) in enumerate(_FORAMINA):
             centre = offset - 0.22 * (d + 6) * (d < 6)
             tall = radius * (1.0 + 0.02 * np.maximum(-d - 8, 0)) * np.where(d > 6, 0.72, 1.0)
-            hole = np.sqrt(((ax - centre) * 0.92) ** 2 + (s - self.borders[k + 1] - 1.0) ** 2) - tall
+            skew = s - self.borders[k + 1] - 1.0 + 0.30 * (ax - centre) + 1.5 * warp[k % 4]
+            hole = np.sqrt(((ax - centre) * 0.80) ** 2 + skew * skew) - tall
             foramen = np.minimum(foramen, hole)
-        holes = np.minimum(foramen + 0.4 * rough[2], canal)
+        holes = np.minimum(foramen + 0.8 * rough[2], canal)
         return np.maximum(shell, -holes), top_body, holes
 
     def _paint_sacrum(self, canvas, index, ax, s, d, sacrum, endplate, holes, region, off, rough):
@@ -168,13 +180,13 @@ class Pelvis:
         shift = 0.05 + old_rim - 0.05 * ala + 0.03 * canvas.warp[1, index]
         paint_marrow(canvas, index, sacrum < -cortex, shift)
         # Remnant discs between the fused bodies, with their dark end plates.
-        for k, (half, thick, reach) in enumerate(((17.0, 1.7, 0.82), (12.0, 0.8, 0.7), (8.0, 0.45, 0.6), (6.0, 0.3, 0.5))):
+        for k, (half, thick, reach) in enumerate(((15.0, 1.3, 0.70), (10.0, 0.55, 0.6), (7.0, 0.3, 0.55), (5.0, 0.2, 0.5))):
             front = np.interp(self.borders[k + 1], self.borders, [row[0] for row in _ROWS])
             centre = front / 2
             lens = np.sqrt((ax / half) ** 2 + ((d - centre) / (-front * 0.5 * reach + 1.5)) ** 2)
             across = np.abs(s - self.borders[k + 1] + 0.5 * rough[0])
             thickness = thick * (1.12 - lens * lens * 0.5)
-            plate = inside & (lens < 1.06) & (across < thickness + 0.75)
+            plate = inside & (lens < 1.04) & (across < thickness + 0.55 + 0.25 * rough[1])
             canvas.paint(index, plate, Label.CORTICAL_BONE)
             core = inside & (lens < 0.96) & (across < thickness)
             canvas.paint(index, core, Label.NUCLEUS_INTERMEDIATE if k == 0 else Label.DISC_DESICCATED, 0.8)
@@ -183,22 +195,21 @@ class Pelvis:
         """Signed distance to the ilium, and signed offset from its sheet (negative medially and in front)."""
         y, z = canvas.y[index], canvas.z[index]
         first = self.first
-        # Front end of the joint: further back the more caudal one looks.
-        front_y = first.y - 4 + 0.72 * np.clip(first.z - z, -40, 60)
+        row = np.clip(z - self._z[0], 0, self._z.size - 1).astype(np.int32)
+        front_y, wing_start = self._edge[:, row]
         ahead = np.maximum(front_y - y, 0)
-        flare = 0.30 * np.clip(z - first.z + 14, 0, 60)
-        wing_start = self._wing_start(z)
-        wing = ax - wing_start - (1.12 * ahead - 0.0030 * ahead * ahead) - flare
-        slope = np.where(y < front_y, 1.12 - 0.006 * ahead, 0.0)
+        flare = 0.30 * np.clip(z - first.z + 14, 0, 60) * np.clip(ahead / 25, 0, 1)
+        wing = ax - wing_start - 1.5 - (1.05 * ahead - 0.0030 * ahead * ahead) - flare
+        slope = np.where(y < front_y, 1.05 - 0.006 * ahead, 0.0)
         lean = 1 / np.sqrt(1 + slope * slope + 0.09)
         crest_edge = np.clip((z - first.z + 10) / 55, 0, 1)
         roof = np.clip((first.z - 45 - z) / 45, 0, 1)
         thin = np.clip(ahead / 22, 0, 1) * np.clip((95 - ahead) / 30, 0, 1)
         thickness = 17.0 - 10.0 * thin * (1 - 0.55 * crest_edge) * (1 - roof) + 12 * roof
         # Behind the front edge the medial surface is the joint itself; in front of it, the wing.
-        offset = wing * lean
-        medial = smooth_max(-joint_side, -offset, 2.0)
-        sheet = smooth_max(np.where(y < front_y - 3, -offset, medial), offset - thickness, 3.0) + 0.5 * rough[1]
+        into = np.clip(ahead / 6, 0, 1)
+        offset = wing * lean * into + joint_side * (1 - into)
+        sheet = smooth_max(-offset, offset - thickness, 3.0) + 0.5 * rough[1] * into
         along = ahead * 1.4 + np.minimum(front_y - y, 0)
         top = first.z + 41 - 0.010 * (along - 45) ** 2 + 1.5 * rough[0]
         top = np.maximum(top, first.z - 45)
@@ -208,11 +219,6 @@ class Pelvis:
         body = smooth_max(sheet, smooth_max(z - top, bottom - z, 3.0), 5.0)
         back = y - (front_y + 64 - 0.35 * np.maximum(z - first.z, 0))
         return smooth_max(body, back, 5.0), offset
-
-    def _wing_start(self, z: np.ndarray) -> np.ndarray:
-        """|x| of the ilium's medial surface at the front end of the joint."""
-        down = np.clip(self.first.z - z, -40, 75)
-        return _HALF_INTERAURICULAR + 3.0 - 0.16 * (down - 8)
 
 
 def _paint_pelvic_muscles(canvas, index, ilium, offset, sacrum) -> None:

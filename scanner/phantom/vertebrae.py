@@ -21,9 +21,11 @@ _ARCH_CORTEX = 1.15
 _PEDICLE = {"T9": (6.5, 13.5), "T10": (7.0, 14.5), "T11": (8.0, 16.0), "T12": (7.8, 15.8), "L1": (7.4, 15.2),
             "L2": (8.0, 14.8), "L3": (9.6, 14.4), "L4": (12.0, 14.4), "L5": (15.6, 13.4)}  # fmt: skip
 # Spinous process: length, half height at the root, half height at the tip, slope (mm down per mm back).
-_SPINOUS = {"T9": (26, 5, 4, 1.1), "T10": (26, 5.5, 4.5, 0.9), "T11": (24, 6.5, 5.5, 0.65),
-            "T12": (24, 8, 8, 0.35), "L1": (27, 9, 10, 0.24), "L2": (29, 9.5, 11, 0.2), "L3": (30, 9.5, 11.5, 0.2),
-            "L4": (27, 8.5, 9.5, 0.22), "L5": (19, 7, 6, 0.3)}  # fmt: skip
+_SPINOUS = {"T9": (26, 4, 3.5, 1.1), "T10": (26, 4.5, 4, 0.9), "T11": (24, 5.5, 5, 0.65),
+            "T12": (24, 6.5, 7.5, 0.35), "L1": (27, 7, 8.5, 0.26), "L2": (29, 7.5, 9, 0.22), "L3": (30, 7.5, 9.2, 0.22),
+            "L4": (27, 7, 8, 0.24), "L5": (19, 6, 5.5, 0.3)}  # fmt: skip
+# Facet joint below T9..L5, to the sagittal plane (general knowledge: sagittal above, more coronal below).
+_FACET_ANGLE_DEG = (60, 55, 40, 25, 27, 32, 38, 46, 52)
 # Transverse process: length beyond the pedicle.
 _TRANSVERSE = {"T9": 12, "T10": 11, "T11": 8, "T12": 5, "L1": 19, "L2": 23, "L3": 28, "L4": 24, "L5": 20}
 
@@ -35,6 +37,13 @@ class Vertebrae:
         self._levels = patient.column.levels
         jitter = patient.random.normal(0, 1, (len(self._levels), 8))
         self._jitter = np.clip(jitter, -1.8, 1.8).astype(np.float32)
+        # Facet joint below each level: |x|, distance behind the posterior wall, angle to the sagittal plane.
+        half_canals = [level.canal_width / 2 for level in self._levels] + [15.5]
+        self._facets = [
+            (0.5 * (a + b) + 5.2, 15.0, np.radians(degrees))
+            for a, b, degrees in zip(half_canals, half_canals[1:], _FACET_ANGLE_DEG)
+        ]
+        self._sacral_base = patient.column.by_name["S1"]
 
     def paint(self, canvas: Canvas) -> None:
         """Paint bone, marrow and facet joints and fill `canvas.bone`."""
@@ -63,6 +72,7 @@ class Vertebrae:
             cortex[points] = np.where(in_body, _BODY_CORTEX, _ARCH_CORTEX)
             shift[points] = np.where(in_body, 0.012 * (i - 6), 0.12)
             vein[points] = _basivertebral(level, x[own], u[own], w[own], self._jitter[i])
+        self._add_sacral_facets(canvas, sides[len(self._levels) % 2])
         even, odd = sides
         carved = (odd - even + _FACET_SPACE) * 0.5
         joint = np.abs(carved - _FACET_SPACE * 0.5)
@@ -78,9 +88,19 @@ class Vertebrae:
 
         index = np.flatnonzero(bone < 0)
         distance = bone[index]
-        is_cortex = distance > -cortex[index]
+        is_cortex = (distance > -cortex[index]) & (canvas.sacrum[index] > -1.2)
         canvas.paint(index, is_cortex, Label.CORTICAL_BONE)
         _paint_inside(canvas, index, ~is_cortex, depth_from_endplate[index], vein[index], shift[index])
+
+    def _add_sacral_facets(self, canvas: Canvas, side: np.ndarray) -> None:
+        """Superior articular processes of S1, which rise from the sacrum."""
+        base = self._sacral_base
+        index = canvas.within((-40, 40), (base.y - 10, base.y + 60), (base.z - 20, base.z + 50))
+        if not index.size:
+            return
+        u, w = base.to_local(canvas.y[index], canvas.z[index])
+        process = self._articular_distance(8, base, np.abs(canvas.x[index]), u, w, superior=True)
+        side[index] = np.minimum(side[index], process + 0.4 * canvas.rough[1, index])
 
     def _arch_distance(self, i: int, level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Signed distance to the posterior elements, in the local frame."""
@@ -107,16 +127,11 @@ class Vertebrae:
         px, pu = ax - start[0], lean - start[1]
         along = px * along_x + pu * along_u - length / 2
         across = -px * along_u + pu * along_x
-        lamina = box(along, across, w + 4.5 + 0.8 * jitter[1], (length / 2 + 2, 3.1, top * 0.72), 2.6)
+        lamina = box(along, across, w + 4.5 + 0.8 * jitter[1], (length / 2 + 2, 3.1, top * 0.66), 3.0)
         arch = smooth_min(shaft, lamina, 4.0)
 
-        # Articular processes: superior antero-lateral, inferior postero-medial of the joint.
-        disc = 8.5
-        spread = half_canal + 3.5
-        superior = capsule(ax, u, w, (spread + 1.5, wall + 9, 2), (spread + 4.2, wall + 12.5, top + 6.5), 5.2, 4.2)
-        inferior = capsule(
-            ax, u, w, (spread - 2.5, wall + 15, -5), (spread + 0.2, wall + 18.8, -top - disc + 0.5), 5.2, 4.9
-        )
+        superior = self._articular_distance(i - 1, level, ax, u, w, superior=True)
+        inferior = self._articular_distance(i, level, ax, u, w, superior=False)
         arch = smooth_min(arch, smooth_min(superior, inferior, 3.0), 4.0)
 
         reach = _TRANSVERSE[level.name]
@@ -139,6 +154,22 @@ class Vertebrae:
         blade = box(x - 0.8 * jitter[4] * part, from_root - spine / 2, w - centre,
                     (half_width, spine / 2 + 2, half_height), 2.8)  # fmt: skip
         return smooth_min(arch, blade, 5.0)
+
+
+    def _articular_distance(self, joint: int, level: Level, ax, u, w, superior: bool) -> np.ndarray:
+        """Distance to one articular process: a flattened rod along the plane of facet joint number `joint`.
+
+        The superior process lies antero-lateral, the inferior one postero-medial of the joint.
+        """
+        across, back, angle = self._facets[max(joint, 0)]
+        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        px, pu = ax - across, u - (level.depth / 2 + back)
+        along, normal = px * sin + pu * cos, pu * sin - px * cos
+        flat = np.float32(0.62)
+        top = level.height / 2
+        if superior:
+            return capsule(along * flat, normal, w, (-1.0, -6.5, 3.0), (0.0, -5.4, top + 7.5), 5.0, 4.3)
+        return capsule(along * flat, normal, w, (1.0, 7.0, -5.0), (0.0, 5.0, -top - 8.0), 5.0, 4.5)
 
 
 def body_distance(level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,10 +196,11 @@ def body_distance(level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray) -> 
 def _basivertebral(level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray, jitter: np.ndarray) -> np.ndarray:
     """Distance to the basivertebral vein: a flat fan entering the middle of the posterior wall."""
     inward = level.depth / 2 - 1.5 - u
-    flare = 1 + 0.9 * np.exp(-inward * 0.33)
-    reach = 11 + 2 * jitter[5]
-    fan = np.sqrt((x / (3.2 + 0.35 * np.maximum(inward, 0))) ** 2 + ((w - 0.6 * jitter[6]) / (1.0 * flare)) ** 2)
-    return fan - 1 + np.maximum(inward - reach, 0) * 0.25 + np.maximum(-inward - 3, 0)
+    reach = 7.5 + 1.5 * jitter[5]
+    # A wedge: 4 mm high at the wall, closing to a line further in.
+    half = 0.35 + 1.7 * np.exp(-np.maximum(inward, 0) * 0.30)
+    fan = np.sqrt((x / (3.0 + 0.5 * np.maximum(inward, 0))) ** 2 + ((w - 0.8 * jitter[6]) / half) ** 2)
+    return fan - 1 + np.maximum(inward - reach, 0) * 0.4 + np.maximum(-inward - 3, 0)
 
 
 def _paint_inside(
@@ -180,4 +212,4 @@ def _paint_inside(
     near_vein = np.exp(-np.maximum(vein, 0) * np.float32(1 / 1.6))
     shift = shift + near_endplate * np.clip((age - 40) * 0.006, -0.06, 0.2) + 0.13 * near_vein
     paint_marrow(canvas, index, mask, shift)
-    canvas.paint(index, (vein < 0), Label.VEIN, 0.9)
+    canvas.paint(index, mask & (vein < 0.35 * canvas.grain(index)), Label.VEIN, 0.85, 0.15)
