@@ -52,6 +52,7 @@ class Abdomen:
         self._paint_fat(canvas)
         self._paint_bowel(canvas)
         self._paint_colon(canvas)
+        self._paint_rectum(canvas)
         self._paint_organs(canvas)
         self._paint_vessels(canvas)
 
@@ -62,8 +63,8 @@ class Abdomen:
         index = canvas.within((_LOW[0], _HIGH[0]), (_LOW[1], _HIGH[1]), (_LOW[2], _HIGH[2]))
         if not index.size:
             return
-        warp = canvas.warp[:, index]
-        rough = canvas.rough[:, index]
+        index = index[self._free_for_bowel(canvas, index)]
+        warp, rough = canvas.warp[:, index], canvas.rough[:, index]
         x, y, z = (v[index] for v in (canvas.soft_x, canvas.soft_y, canvas.soft_z))
         points = (x + 5 * warp[3] + rough[2], y + 5 * warp[0] + rough[3], z + 5 * warp[1] + rough[1])
         low, frac = [], []
@@ -83,16 +84,21 @@ class Abdomen:
         rounding = [(f > 0.5) * t for f, t in zip(frac, strides)]
         kind = self._kind[base + rounding[0] + rounding[1] + rounding[2]]
         gap = cell[:, 1] - 0.10 * np.maximum(cell[:, 0] - 8, 0) ** 1.5
-        front = self._front_at(z)
-        free = (canvas.depth[index] - canvas.fat_depth[index] > 16) & (y < front - 14 - 20 * np.exp(-((x / 38) ** 2)))
-        free &= y + 12 * warp[2] < np.where(z < -95, 60, front - 16)
-        texture = canvas.patient.texture_noise(x, y, z, (5.0, 5.0, 5.0))
-        loops = free & (gap > 1.1)
-        canvas.paint(index, loops, Label.BOWEL_WALL)
-        lumen = free & (gap > 3.4 + 0.3 * texture[2])
+        texture = canvas.patient.texture_noise(x, y, z, 5.0, 2)
+        canvas.paint(index, gap > 1.1, Label.BOWEL_WALL)
+        lumen = gap > 3.4 + 0.25 * rough[2]
         for k, label in enumerate(_CONTENTS):
             mixed = np.clip(0.05 + 0.12 * texture[0], 0, 0.5) if label == Label.BOWEL_CONTENT else 0.0
             canvas.paint(index, lumen & (kind == k), label, 0.9 + 0.15 * texture[1], mixed)
+
+    def _free_for_bowel(self, canvas: Canvas, index: np.ndarray) -> np.ndarray:
+        """Whether points lie inside the wall and in front of the retroperitoneum."""
+        x, y, z = (v[index] for v in (canvas.soft_x, canvas.soft_y, canvas.soft_z))
+        pelvic = np.clip((z + 100) / 25, 0, 1)
+        lateral = np.clip((np.abs(x) - 50) / 30, 0, 1)
+        bound = self._front_at(z) - 14 + 22 * lateral - 20 * pelvic * np.exp(-((x / 38) ** 2))
+        free = (canvas.depth[index] - canvas.fat_depth[index] > 16) & (y < bound)
+        return free & (y + 12 * canvas.warp[2, index] < np.where(z < -95, 60, bound + 6))
 
     def _paint_fat(self, canvas: Canvas) -> None:
         """Visceral fat: small vessels, which run where two noise fields are both zero, and fasciae."""
@@ -107,7 +113,7 @@ class Abdomen:
         canvas.paint(index, tube < 0.016, Label.BOWEL_WALL)
         canvas.paint(index, tube < 0.008, Label.VENA_CAVA)
         fascia = (np.abs(texture[2] - 0.3) < 0.03) & (texture[0] > 0)
-        canvas.paint(index, fascia, Label.CONNECTIVE, 0.9, 0.4)
+        canvas.paint(index, fascia, Label.FAT, 0.9, 0.72)
 
     def _paint_colon(self, canvas: Canvas) -> None:
         """Ascending and descending colon, with haustra, beside the psoas."""
@@ -115,17 +121,38 @@ class Abdomen:
         if not index.size:
             return
         x, y, z = (v[index] for v in (canvas.soft_x, canvas.soft_y, canvas.soft_z))
-        texture = canvas.patient.texture_noise(x, y, z, 6.0)
-        right = x < 0
         haustra = 2.2 * np.cos(z * 0.19 + 1.5 * canvas.warp[2, index]) ** 2
-        radius = np.where(right, 23.0, 16.0) - haustra
+        radius = np.where(x < 0, np.float32(23), np.float32(16)) - haustra
         tube, _ = superellipse(np.abs(x) - 103 - 3 * canvas.warp[3, index], y + 14, radius, radius * 0.95, 1.6)
         tube = tube + 0.6 * canvas.rough[1, index]
+        near = np.flatnonzero(tube < 0)
+        index, tube, x, y, z = (v[near] for v in (index, tube, x, y, z))
+        texture = canvas.patient.texture_noise(x, y, z, 6.0, 2)
         canvas.paint(index, tube < 0, Label.BOWEL_WALL)
         canvas.paint(index, tube < -2.2, Label.BOWEL_CONTENT, 0.85 + 0.15 * texture[0],
                      np.clip(0.12 + 0.15 * texture[1], 0, 0.5))  # fmt: skip
         gas = (tube < -2.2) & (y < -22 + 2 * canvas.warp[0, index])
         canvas.paint(index, gas, Label.BOWEL_GAS)
+
+    def _paint_rectum(self, canvas: Canvas) -> None:
+        """Rectum in front of the sacrum, and the bladder."""
+        s2 = self._column.s_of("S2")
+        index = canvas.along_spine(45, (s2 - 6, s2 + 110), (-150, 0))
+        if not index.size:
+            return
+        x, y, z = (v[index] for v in (canvas.soft_x, canvas.soft_y, canvas.soft_z))
+        s = canvas.s[index]
+        texture = canvas.rough[:, index]
+        away = canvas.d[index] + 36 + 1.5 * canvas.warp[0, index] - 5 * np.cos(s * 0.09)
+        radius = 13 + 2.5 * np.cos(s * 0.16 + 2)
+        tube, _ = superellipse(x - 6 * np.sin(s * 0.06), away, radius * 1.15, radius * 0.8, 1.8)
+        tube = tube + 0.7 * canvas.rough[2, index]
+        canvas.paint(index, tube < 0, Label.BOWEL_WALL)
+        canvas.paint(index, tube < -3.2, Label.BOWEL_CONTENT, 0.85 + 0.12 * texture[0], 0.1)
+        canvas.paint(index, (tube < -3.2) & (away < -3 + texture[1]), Label.BOWEL_GAS)
+        bladder = ellipsoid(x, y + 42, z + 182, (40, 32, 30)) + 2 * canvas.warp[1, index]
+        canvas.paint(index, bladder < 0, Label.BOWEL_WALL)
+        canvas.paint(index, bladder < -3.5, Label.BOWEL_FLUID)
 
     def _paint_organs(self, canvas: Canvas) -> None:
         index = canvas.within((-160, 160), (-125, 90), (-60, 300))
@@ -134,7 +161,7 @@ class Abdomen:
         x, y, z = (v[index] for v in (canvas.soft_x, canvas.soft_y, canvas.soft_z))
         warp, rough = canvas.warp[:, index], canvas.rough[:, index]
         inside = canvas.depth[index] - canvas.fat_depth[index] > 17
-        texture = canvas.patient.texture_noise(x, y, z, (4.0, 4.0, 6.0))
+        texture = rough
         liver = ellipsoid(x + 78, y + 28, z - 118, (88, 92, 98)) + 4 * warp[0]
         canvas.paint(index, inside & (liver < 0), Label.LIVER, 1 + 0.03 * texture[0], 0.05)
         vessel = inside & (liver < -6) & (rough[3] > 1.35)
@@ -145,8 +172,8 @@ class Abdomen:
         canvas.paint(index, inside & (stomach < 0), Label.BOWEL_WALL)
         canvas.paint(index, inside & (stomach < -4), Label.BOWEL_FLUID, 0.8 + 0.1 * texture[1])
         canvas.paint(index, inside & (stomach < -4) & (y < -66 + 3 * warp[1]), Label.BOWEL_GAS)
-        for side, height in ((1, 62.0), (-1, 50.0)):
-            px, py, pz = x * side - 58, y - 14, z - height
+        for side, height in ((1, 58.0), (-1, 46.0)):
+            px, py, pz = x * side - 60, y - 8, z - height
             px, pz = px + 0.22 * pz, pz - 0.22 * px
             py = py + 0.15 * pz
             kidney = ellipsoid(px, py, pz, (27, 25, 54)) + 1.5 * warp[0]

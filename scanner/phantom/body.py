@@ -55,7 +55,8 @@ class Body:
         front = np.clip(-v * 1.6, 0, 1)
         fat = fat_lateral + (fat_dorsal - fat_lateral) * back + (fat_ventral - fat_lateral) * front
         canvas.depth, canvas.fat_depth = depth, fat
-        index = np.flatnonzero(depth > 0)
+        canvas.paint(np.flatnonzero(depth > 0), slice(None), Label.FAT, 1.0, 0.94)
+        index = np.flatnonzero((depth > 0) & (depth < fat + 24))
         depth, fat, back = depth[index], fat[index], back[index]
         texture = canvas.patient.texture_noise(x[index], y[index], z[index], (11.0, 9.0, 16.0))
         canvas.paint(index, depth > 0, Label.FAT, 1 + 0.03 * texture[3], 0.95 - 0.02 * np.abs(texture[0]))

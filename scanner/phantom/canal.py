@@ -10,8 +10,8 @@ from scanner.tissues import Label
 
 # Dural sac at body centres: start behind the wall, AP diameter, width (general knowledge; MRI AP 13-16 mm canal).
 _SAC = {"T9": (1.2, 13.0, 15.5), "T10": (1.2, 13.0, 15.5), "T11": (1.2, 13.2, 16.0), "T12": (1.2, 13.6, 17.5),
-        "L1": (1.2, 13.6, 18.0), "L2": (1.3, 12.8, 18.0), "L3": (1.4, 12.0, 18.0), "L4": (1.8, 12.0, 18.0),
-        "L5": (3.6, 11.0, 17.0), "S1": (5.4, 8.6, 13.5), "S2": (5.0, 5.0, 8.0)}  # fmt: skip
+        "L1": (1.1, 14.0, 18.0), "L2": (1.1, 13.2, 18.5), "L3": (1.1, 12.7, 18.5), "L4": (1.4, 13.0, 19.0),
+        "L5": (3.2, 12.0, 18.5), "S1": (5.4, 8.6, 13.5), "S2": (5.0, 5.0, 8.0)}  # fmt: skip
 # Root pairs: level whose pedicle they leave under.
 _ROOTS = ("L1", "L2", "L3", "L4", "L5", "S1", "S1", "S2", "S2", "S2")
 
@@ -92,7 +92,7 @@ class Canal:
         foramen = (np.abs(x) < half_canal + 9 + rough[3]) & (d < 11 + rough[2])
         canvas.paint(index, foramen | (behind < 2), Label.FAT, 1.0, 0.88 + 0.04 * rough[0])
         flavum = lumbar & (behind > 0) & (behind < 3.6) & (np.abs(x) < half_canal + 2)
-        canvas.paint(index, flavum, Label.LIGAMENT, 1.25, 0.05)
+        canvas.paint(index, flavum, Label.CONNECTIVE, 0.72, 0.06)
         vein = (rough[2] > 1.0) & (d < 4) & (np.abs(x) > 4)
         canvas.paint(index, vein, Label.VEIN, 0.8)
 
@@ -111,7 +111,7 @@ class Canal:
         v = d - centre
         distance, r = superellipse(x, v, half_x, half_d, 1.7)
         free = canvas.bone[index] > 0.2
-        canvas.paint(index, free & (distance < 0.45), Label.LIGAMENT)
+        canvas.paint(index, free & (distance < 0.3), Label.LIGAMENT)
         inside = free & (distance < 0)
         canvas.paint(index, inside, Label.CSF)
 
@@ -135,7 +135,7 @@ class Canal:
                 sx = (px[low] * (1 - frac) + px[low + 1] * frac) * hx
                 sd = (pd[low] * (1 - frac) + pd[low + 1] * frac) * hd
                 nearest = np.minimum(nearest, (xs - sx) ** 2 + (vs - sd) ** 2)
-            canvas.paint(chosen, nearest < 0.55**2, Label.NERVE)
+            canvas.paint(chosen, nearest < 0.62**2, Label.NERVE)
 
     def paint_roots(self, canvas: Canvas) -> None:
         """Root and ganglion in every neural foramen, and the nerve on its way out; painted after bone."""
@@ -151,10 +151,10 @@ class Canal:
             w = w + 0.5 * canvas.rough[0, index]
             u = u + 0.6 * canvas.rough[1, index]
             thick = 1.0 if level.name.startswith("L") else 0.75
-            first = capsule(ax, u, w, (half - 3, wall + 7, 2), (half + 4, wall + 6, -bottom * 0.55), 1.6, 2.6 * thick)
+            first = capsule(ax, u, w, (half - 3, wall + 7, 2), (half + 4, wall + 6, -bottom * 0.55), 1.3, 2.1 * thick)
             ganglion = capsule(ax, u, w, (half + 4, wall + 5.5, -bottom * 0.5), (half + 10, wall + 3.5, -bottom * 0.85),
-                               2.7 * thick, 2.9 * thick)  # fmt: skip
-            out = capsule(ax, u, w, (half + 10, wall + 3.5, -bottom * 0.85), (half + 22, wall - 14, -bottom - 26), 2.3, 2.0)
+                               2.2 * thick, 2.7 * thick)  # fmt: skip
+            out = capsule(ax, u, w, (half + 10, wall + 3.5, -bottom * 0.85), (half + 22, wall - 14, -bottom - 26), 2.1, 1.8)
             nerve = np.minimum(np.minimum(first, ganglion), out)
             soft = (canvas.bone[index] > 0.6) & (nerve < 0)
             canvas.paint(index, soft, Label.NERVE, 0.95)

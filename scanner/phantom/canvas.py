@@ -56,6 +56,7 @@ class Canvas:
         self.soft_y = y + 2.2 * warp[1] + 0.5 * self.rough[1]
         self.soft_z = z + 2.2 * warp[2]
         self.warp = warp
+        self._extent = [(float(v.min()), float(v.max())) for v in (x, y, z, self.s, self.d)]
         self.labels = np.zeros(x.shape, np.uint8)
         self.density = np.ones(x.shape, np.float32)
         self.fat = np.zeros(x.shape, np.float32)
@@ -69,22 +70,29 @@ class Canvas:
 
     def within(self, x: tuple = (-999, 999), y: tuple = (-999, 999), z: tuple = (-999, 999)) -> np.ndarray:
         """Indices of the points inside a box."""
-        inside = (self.x > x[0]) & (self.x < x[1])
-        inside &= (self.y > y[0]) & (self.y < y[1])
-        inside &= (self.z > z[0]) & (self.z < z[1])
-        return np.flatnonzero(inside)
+        return self._select(zip((self.x, self.y, self.z), self._extent[:3], (x, y, z)))
 
     def along_spine(self, x: float, s: tuple[float, float], d: tuple[float, float]) -> np.ndarray:
         """Indices of the points with |x| below `x` and spine coordinates inside the ranges."""
-        inside = (self.x > -x) & (self.x < x)
-        inside &= (self.s > s[0]) & (self.s < s[1])
-        inside &= (self.d > d[0]) & (self.d < d[1])
-        return np.flatnonzero(inside)
+        coordinates = (self.x, self.s, self.d)
+        return self._select(zip(coordinates, (self._extent[0], *self._extent[3:]), ((-x, x), s, d)))
+
+    def _select(self, tests) -> np.ndarray:
+        """Indices inside all ranges; a range that the whole block meets or misses costs nothing."""
+        inside = None
+        for values, (least, most), (low, high) in tests:
+            if least >= high or most <= low:
+                return np.empty(0, np.intp)
+            for needed, test in ((least <= low, np.greater), (most >= high, np.less)):
+                if needed:
+                    passed = test(values, low if test is np.greater else high)
+                    inside = passed if inside is None else inside & passed
+        return np.arange(self.x.size) if inside is None else np.flatnonzero(inside)
 
     def paint(
         self,
         index: np.ndarray,
-        mask: np.ndarray,
+        mask: np.ndarray | slice,
         label: Label,
         density: np.ndarray | float = 1.0,
         fat: np.ndarray | float = 0.0,

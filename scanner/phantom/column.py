@@ -235,7 +235,8 @@ def _stack(lordosis_deg: float) -> tuple[tuple[Level, ...], tuple[Disc, ...], tu
 
     def moved(level: Level) -> Level:
         values = {**level.__dict__, "y": level.y - base.y, "z": level.z - base.z}
-        return Level(**values)
+        # Plain floats: a NumPy scalar would turn every float32 array it meets into float64.
+        return Level(**{k: v if isinstance(v, str) else float(v) for k, v in values.items()})
 
-    shifted = tuple(Disc(d[0], d[1], d[2] - base.y, d[3] - base.z, *d[4:]) for d in discs)
+    shifted = tuple(Disc(d[0], d[1], *(float(v) for v in (d[2] - base.y, d[3] - base.z, *d[4:]))) for d in discs)
     return tuple(map(moved, levels)), shifted, tuple(map(moved, sacrum))

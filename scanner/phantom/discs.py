@@ -47,7 +47,8 @@ class Discs:
         bulge = -0.3 + 1.3 * degeneration
         dent = np.exp(-((x * np.float32(1 / 9.5)) ** 2)) * np.maximum(u, 0) / (disc.depth / 2)
         shaped = u * (1 + 0.05 * dent)
-        half_x, half_u = disc.width / 2 + bulge, disc.depth / 2 + bulge * 0.5
+        half_x = disc.width / 2 + bulge
+        half_u = disc.depth / 2 + 0.5 * bulge - 0.5 * (u < 0)
         radial, r = superellipse(x, shaped, half_x, half_u, 1.25)
         # The free edge is convex between the rims.
         radial = radial + 0.4 * rough[0] + 0.05 * w * w * (3.0 / disc.height)
@@ -57,9 +58,9 @@ class Discs:
         core = np.sqrt((x / half_x) ** 2 + ((u - 0.8) / half_u) ** 2)
         plate = np.clip(bone * 0.55, 0, 1)
         hydration = np.clip((0.88 - core) * 2.6, 0, 1) * (0.45 + 0.55 * plate)
-        cleft = np.exp(-(((w - 0.6 * rough[2]) / 0.8) ** 2)) * np.clip((0.62 - core) * 4, 0, 1)
-        hydration = hydration * (1 - (0.15 + 0.35 * degeneration) * cleft) * (1 - 0.9 * degeneration)
-        hydration = hydration + 0.05 * fine[0] + 0.20 * canvas.grain(index)
+        cleft = np.exp(-(((w - 0.35 * rough[2]) / 0.8) ** 2)) * np.clip((0.62 - core) * 4, 0, 1)
+        hydration = hydration * (1 - (0.16 + 0.15 * degeneration) * cleft) * (1 - 0.9 * degeneration)
+        hydration = hydration + 0.035 * fine[0] + 0.18 * canvas.grain(index)
         canvas.paint(index, inside, Label.ANNULUS, 0.95 + 0.08 * fine[1])
         for threshold, label in (
             (0.20, Label.DISC_DESICCATED),

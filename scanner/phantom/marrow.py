@@ -22,7 +22,7 @@ def paint_marrow(canvas: Canvas, index: np.ndarray, mask: np.ndarray, shift: np.
     inside = index[mask]
     patient = canvas.patient
     coarse = canvas.rough[:, inside]
-    fine = patient.texture_noise(canvas.x[inside], canvas.y[inside], canvas.z[inside], (2.6, 2.6, 3.6))
+    fine = patient.texture_noise(canvas.x[inside], canvas.y[inside], canvas.z[inside], (2.6, 2.6, 3.6), 2)
     local_shift = shift[mask] if isinstance(shift, np.ndarray) else shift
     fat = mean_fat_fraction(patient.parameters.age) + local_shift
     fat = fat + 0.055 * coarse[1] + 0.035 * coarse[2] * np.abs(coarse[3]) + 0.05 * fine[0]

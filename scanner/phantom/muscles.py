@@ -1,4 +1,4 @@
-"""Muscles of the back and flank: erector spinae, multifidus, psoas, quadratus lumborum, gluteal muscles.
+"""Muscles of the back and flank: erector spinae, multifidus, psoas, quadratus lumborum.
 
 Muscle fat: ES L3-L5 PDFF 12 % below and 19 % above 38 y, psoas 4.5-7 % (PMC7063279). Areas, general knowledge:
 psoas 8-15, multifidus 5-8, erector spinae 15-20 cm2 per side.
@@ -32,8 +32,10 @@ class Muscles:
         dorsal = [np.interp(self._s, at, [_DORSAL[n][k] for n in _DORSAL]) for k in range(4)]
         levels = column.levels
         spinous_tip = {"T9": 42, "T10": 42, "T11": 41, "T12": 42, "L1": 46, "L2": 48, "L3": 49, "L4": 47, "L5": 43}
-        tip = np.interp(self._s, [column.s_of(level.name) + 9 for level in levels],
-                        [spinous_tip[level.name] for level in levels])  # fmt: skip
+        crest_tip = {"S1": 34, "S2": 26, "S3": 20, "S4": 14}
+        tips = [(column.s_of(n) + 9, v) for n, v in spinous_tip.items()]
+        tips += [(column.s_of(n), v) for n, v in crest_tip.items()]
+        tip = np.interp(self._s, *zip(*tips))
         canal = np.interp(self._s, [column.s_of(level.name) for level in levels],
                           [level.canal_ap for level in levels])  # fmt: skip
         self._dorsal = np.stack([*dorsal, tip, canal]).astype(np.float32)
@@ -49,7 +51,6 @@ class Muscles:
 
     def paint(self, canvas: Canvas) -> None:
         """Paint all muscles over fat, before bone."""
-        self._paint_gluteal(canvas)
         self._paint_psoas(canvas)
         self._paint_dorsal(canvas)
 
@@ -62,8 +63,12 @@ class Muscles:
         x = np.abs(canvas.soft_x[index])
         row = np.clip(s - self._s[0], 0, self._s.size - 1).astype(np.int32)
         centre, half_x, middle, half_d, tip, canal = self._dorsal[:, row]
+        inside_skin = canvas.labels[index] != Label.AIR
         region, _ = superellipse(x - centre, d - middle - 0.10 * (x - centre), half_x, half_d, 0.75)
         region = region + 0.5 * canvas.rough[0, index]
+        near = np.flatnonzero(inside_skin & ((region < 0.6) | (x < 6)))
+        index, s, d, x, region = (v[near] for v in (index, s, d, x, region))
+        middle, tip, canal = middle[near], tip[near], canal[near]
         fibres = canvas.patient.texture_noise(x - 0.10 * s, d + 0.28 * s, s, (6.5, 5.0, 46.0))
         inside = region < 0
         # More fat medially, deep and caudally, and with age.
@@ -80,7 +85,12 @@ class Muscles:
         canvas.paint(index, (np.abs(region) < 0.6) & (d > middle), Label.LIGAMENT)
         # Between and behind the spinous processes.
         between = (x < 3.8 + 0.8 * fibres[1]) & (d > canal + 4) & (d < tip)
-        strands = canvas.patient.texture_noise(x, d * 0.8 + s * 0.6, s - d * 0.5, (9.0, 14.0, 3.6))
+        slant = (d * 0.8 + s * 0.6, s - d * 0.5)
+        strands = np.zeros((2, index.size), np.float32)
+        middle_line = np.flatnonzero(between)
+        strands[:, middle_line] = canvas.patient.texture_noise(
+            x[middle_line], *(v[middle_line] for v in slant), (9.0, 14.0, 3.6), 2
+        )
         mixed = np.clip(0.50 + 0.30 * strands[0], 0.1, 0.92)
         canvas.paint(index, between, Label.CONNECTIVE, 1 + 0.1 * strands[1], mixed)
         behind = (x < 3.0) & (d > tip - 0.5) & (d < tip + 2.2) & (s < self._column.s_of("L5") + 4)
@@ -97,29 +107,12 @@ class Muscles:
         turned_x, turned_y = (ax - centre) + 0.25 * (y - middle), (y - middle) - 0.25 * (ax - centre)
         region, _ = superellipse(turned_x, turned_y, half_x, half_y, 1.3)
         region = region + 0.8 * canvas.rough[1, index]
-        fibres = canvas.patient.texture_noise(ax, y, z + 0.5 * ax, (7.0, 7.0, 50.0))
-        fat = np.clip(0.045 + 0.35 * (fibres[0] - 1.55), 0.03, 0.7)
-        canvas.paint(index, (region < 0) & (z < 85), Label.MUSCLE, 1 + 0.03 * fibres[1], fat)
         # Quadratus lumborum, from the twelfth rib to the iliac crest.
         wall = self._column.by_name["L3"]
         quadratus, _ = superellipse(ax - (66 - 0.10 * (z + 50)), y - (wall.y + 22) - 0.08 * np.abs(z + 10), 19, 9.0, 1.2)
         quadratus = quadratus + 0.7 * canvas.rough[2, index]
-        canvas.paint(index, (quadratus < 0) & (z < 62) & (z > -66), Label.MUSCLE, 1 + 0.03 * fibres[1], fat)
-
-    def _paint_gluteal(self, canvas: Canvas) -> None:
-        index = canvas.within((-185, 185), (-70, 125), (-270, -55))
-        if not index.size:
-            return
-        x, y, z = (v[index] for v in (canvas.soft_x, canvas.soft_y, canvas.soft_z))
-        ax = np.abs(x)
-        below = canvas.depth[index] - canvas.fat_depth[index]
-        fibres = canvas.patient.texture_noise(ax + 0.8 * z, y, z - 0.8 * ax, (9.0, 8.0, 60.0))
-        lateral = (ax > 10) & (ax > 84 - 0.35 * (z + 60)) | (ax > 10 + 0.12 * np.maximum(-110 - z, 0)) & ((y > 56 - 0.15 * (z + 100)) & (z < -92 - 0.35 * np.maximum(50 - ax, 0)))
-        crest = -60 - 0.40 * np.maximum(y, 0) - 0.25 * np.maximum(-y - 20, 0) + 6 * canvas.warp[3, index]
-        shell = (below > 1) & lateral & (z < crest)
-        maximus = shell & (below < 26) & (y > -10)
-        streak = np.clip(0.07 + 0.45 * (fibres[0] - 0.75), 0.04, 0.88)
-        canvas.paint(index, shell, Label.MUSCLE, 1.0, np.clip(0.05 + 0.30 * (fibres[1] - 1.1), 0.03, 0.8))
-        canvas.paint(index, maximus, Label.MUSCLE, 1.0, streak)
-        layer = shell & (np.abs(below - 26 - 2 * canvas.warp[0, index]) < 1.5) & (y > -10)
-        canvas.paint(index, layer, Label.FAT, 1.0, 0.88)
+        muscle = ((region < 0) & (z < 85)) | ((quadratus < 0) & (z < 62) & (z > -66))
+        index, ax, y, z = (v[muscle] for v in (index, ax, y, z))
+        fibres = canvas.patient.texture_noise(ax, y, z + 0.5 * ax, (7.0, 7.0, 50.0), 2)
+        fat = np.clip(0.045 + 0.35 * (fibres[0] - 1.55), 0.03, 0.7)
+        canvas.paint(index, slice(None), Label.MUSCLE, 1 + 0.03 * fibres[1], fat)

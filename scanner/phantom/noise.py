@@ -32,10 +32,15 @@ class Noise:
         smooth = scipy.fft.irfftn(scipy.fft.rfftn(white, axes=axes) * band, axes=axes)
         smooth /= smooth.std(axis=axes, keepdims=True)
         flat = smooth.reshape(4, -1).T
-        self._channels = np.ascontiguousarray(flat, np.float32)
+        self._channels = np.ascontiguousarray(flat.T, np.float32)
 
     def __call__(
-        self, x: np.ndarray, y: np.ndarray, z: np.ndarray, wavelength: float | tuple[float, float, float]
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        z: np.ndarray,
+        wavelength: float | tuple[float, float, float],
+        channels: int = 4,
     ) -> np.ndarray:
         """Noise at points, trilinear.
 
@@ -45,10 +50,12 @@ class Noise:
             Position in mm.
         wavelength : float or (float, float, float)
             Typical blob-to-blob distance in mm, per axis where three are given.
+        channels : int
+            How many of the four channels are wanted.
 
         Returns
         -------
-        ndarray (channel = 4, point), float32
+        ndarray (channel, point), float32
         """
         wave = wavelength if isinstance(wavelength, tuple) else (wavelength,) * 3
         low, frac = [], []
@@ -56,18 +63,18 @@ class Noise:
             scaled = coordinate * np.float32(_LATTICE_PER_WAVELENGTH / length) + np.float32(17.3)
             floor = np.floor(scaled)
             frac.append(scaled - floor)
-            low.append(floor.astype(np.int32))
+            low.append(floor.astype(np.intp))
         mask = _SIZE - 1
         ix = ((low[0] & mask) * _SIZE * _SIZE, ((low[0] + 1) & mask) * _SIZE * _SIZE)
         iy = ((low[1] & mask) * _SIZE, ((low[1] + 1) & mask) * _SIZE)
         iz = (low[2] & mask, (low[2] + 1) & mask)
         wx, wy, wz = ((1 - f, f) for f in frac)
-        out = np.zeros((x.size, 4), np.float32)
+        out = np.zeros((channels, x.size), np.float32)
         for a in (0, 1):
             for b in (0, 1):
                 base, weight = ix[a] + iy[b], wx[a] * wy[b]
                 for c in (0, 1):
-                    corner = self._channels.take(base + iz[c], axis=0)
-                    corner *= (weight * wz[c])[:, None]
-                    out += corner
-        return np.ascontiguousarray(out.T)
+                    corner, share = base + iz[c], weight * wz[c]
+                    for total, channel in zip(out, self._channels):
+                        total += channel.take(corner) * share
+        return out

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from scanner.phantom.canvas import Canvas, Patient
+from scanner.phantom.canvas import FAR, Canvas, Patient
 from scanner.phantom.marrow import paint_marrow
+from scanner.phantom.pelvic_muscles import paint_pelvic_muscles
 from scanner.phantom.shapes import box, smooth_max, smooth_min, superellipse
 from scanner.tissues import Label
 
@@ -34,7 +35,7 @@ _ROWS = (
     (-7.0, -6.0, 0.0, 0.2, 2.0, 7.0),
 )
 # Sacral foramina: distance from the midline and radius.
-_FORAMINA = ((22.0, 6.2), (19.0, 5.4), (16.5, 4.5), (14.5, 3.8))
+_FORAMINA = ((22.5, 5.2), (19.5, 4.6), (17.0, 3.9), (15.0, 3.2))
 
 
 class Pelvis:
@@ -105,23 +106,31 @@ class Pelvis:
         gap = np.minimum(gap, 11.0)
         off = ax - joint
 
-        sacrum, endplate, foramen = self._sacrum(canvas, index, ax, s, d, off + gap * 0.5, rough)
-        ilium, inner = self._ilium(canvas, index, ax, off - gap * 0.5, rough)
+        ilium, offset, thickness = self._ilium(canvas, index, ax, off - gap * 0.5, rough)
+        sacrum = np.full(index.size, FAR)
+        central = (ax < 68) & (d > -44) & (d < 38) & (s > self.borders[0] - 12) & (s < self.borders[-1] + 6)
+        near = np.flatnonzero(central)
+        part = (index[near], ax[near], s[near], d[near])
+        sacrum[near], endplate, holes = self._sacrum(canvas, *part, (off + gap * 0.5)[near], rough[:, near])
 
         between = (off > -gap * 0.5 - 1) & (off < gap * 0.5 + 1) & (s > self.borders[0] - 4) & (s < self.borders[0] + 66)
         open_joint = between & (sacrum > 0) & (ilium > 0) & (sacrum + ilium < gap + 1.0)
         articular = open_joint & (region < 0)
-        fine = canvas.patient.texture_noise(x, canvas.y[index], canvas.z[index], (3.5, 3.5, 7.0))
-        canvas.paint(index, open_joint, Label.CONNECTIVE, 0.8, np.clip(0.55 + 0.25 * fine[0], 0.1, 0.95))
-        canvas.paint(index, articular, Label.CARTILAGE, 0.95 + 0.1 * fine[1])
-        canvas.paint(index, articular & (np.abs(off) < 0.2), Label.JOINT_FLUID, 0.5)
+        space = index[open_joint]
+        at = (canvas.x[space], canvas.y[space], canvas.z[space])
+        fine = canvas.patient.texture_noise(*at, (3.5, 3.5, 7.0), 1)[0]
+        canvas.paint(space, slice(None), Label.CONNECTIVE, 0.8, np.clip(0.55 + 0.25 * fine, 0.1, 0.95))
+        canvas.paint(index, articular, Label.CARTILAGE)
+        canvas.paint(index, articular & (np.abs(off) < 0.12), Label.JOINT_FLUID, 0.5)
 
-        self._paint_sacrum(canvas, index, ax, s, d, sacrum, endplate, foramen, region, off, rough)
-        cortex = 0.9 + np.where((off < 4) & (region < 0), _ILIAC_SUBCHONDRAL - 0.9, 0.25) * (1 + 0.25 * rough[2])
+        near_joint = (region < 0) & (off > -6)
+        self._paint_sacrum(canvas, *part, sacrum[near], endplate, holes, near_joint[near], rough[:, near])
+        cortex = 0.9 + np.where((off < 4) & (region < 0), _ILIAC_SUBCHONDRAL - 0.9, 0.25) * (1 + 0.4 * rough[2])
+        cortex = cortex + 0.5 * canvas.grain(index)
         canvas.paint(index, ilium < 0, Label.CORTICAL_BONE)
         paint_marrow(canvas, index, ilium < -cortex, 0.10 + 0.05 * warp[0])
         canvas.sacrum[index] = sacrum
-        _paint_pelvic_muscles(canvas, index, ilium, inner, sacrum)
+        paint_pelvic_muscles(canvas, index, np.minimum(ilium, sacrum), offset, thickness)
 
     def _sacrum(self, canvas, index, ax, s, d, joint_side, rough):
         """Signed distance to the sacrum, to the end plate of S1, and to the foramina and canal."""
@@ -155,19 +164,19 @@ class Pelvis:
         warp = canvas.warp[:, index]
         for k, (offset, radius) in enumerate(_FORAMINA):
             centre = offset - 0.22 * (d + 6) * (d < 6)
-            tall = radius * (1.0 + 0.02 * np.maximum(-d - 8, 0)) * np.where(d > 6, 0.72, 1.0)
-            skew = s - self.borders[k + 1] - 1.0 + 0.30 * (ax - centre) + 1.5 * warp[k % 4]
+            tall = radius * (1.0 + 0.02 * np.maximum(-d - 8, 0)) * np.where(d > 4, 0.55, 1.0)
+            skew = s - self.borders[k + 1] - 1.5 + 0.25 * (ax - centre) + 1.3 * warp[k % 4] + 0.020 * (d + 8) ** 2
             hole = np.sqrt(((ax - centre) * 0.80) ** 2 + skew * skew) - tall
             foramen = np.minimum(foramen, hole)
-        holes = np.minimum(foramen + 0.8 * rough[2], canal)
-        return np.maximum(shell, -holes), top_body, holes
+        holes = np.minimum(foramen + 1.1 * rough[2], canal)
+        return smooth_max(shell, -holes, 2.0), top_body, np.maximum(holes, shell - 0.5)
 
-    def _paint_sacrum(self, canvas, index, ax, s, d, sacrum, endplate, holes, region, off, rough):
+    def _paint_sacrum(self, canvas, index, ax, s, d, sacrum, endplate, holes, near_joint, rough):
         inside = sacrum < 0
-        near_joint = (region < 0) & (off > -6)
-        cortex = 0.85 + np.where(near_joint, _SACRAL_SUBCHONDRAL - 0.85, 0.0) * (1 + 0.2 * rough[2])
+        cortex = 0.85 + np.where(near_joint, _SACRAL_SUBCHONDRAL - 0.85, 0.0)
+        cortex = cortex * (1 + 0.28 * rough[2]) + 0.5 * canvas.grain(index)
         # Fat and nerve in foramina and canal.
-        in_hole = (holes < 0) & (s > self.borders[0] - 2) & (s < self.borders[5]) & (d > -26) & (d < 20)
+        in_hole = (holes < 0) & (s < self.borders[5])
         canvas.paint(index, in_hole, Label.FAT, 1.0, 0.9)
         for k, (offset, radius) in enumerate(_FORAMINA):
             path = offset - 3 - 0.5 * (d + 4)
@@ -218,16 +227,4 @@ class Pelvis:
         bottom = np.where((ahead > 0) & (ahead <= 14), notch - ahead * 5, bottom)
         body = smooth_max(sheet, smooth_max(z - top, bottom - z, 3.0), 5.0)
         back = y - (front_y + 64 - 0.35 * np.maximum(z - first.z, 0))
-        return smooth_max(body, back, 5.0), offset
-
-
-def _paint_pelvic_muscles(canvas, index, ilium, offset, sacrum) -> None:
-    """Iliacus on the inner face of the wing, gluteal muscles on its outer face."""
-    y, z = canvas.soft_y[index], canvas.soft_z[index]
-    x = canvas.soft_x[index]
-    fine = canvas.patient.texture_noise(x + 0.6 * z, y, z - 0.6 * np.abs(x), (6.0, 9.0, 40.0))
-    outside = (ilium > 0) & (sacrum > 0) & (canvas.labels[index] == Label.FAT)
-    outside &= ilium < 45
-    inner = outside & (offset < -0.5) & (offset > -15) & (ilium < 17) & (np.abs(x) > 58) & (y < 20)
-    streak = np.clip(0.05 + 0.28 * (fine[0] - 0.9), 0.04, 0.8)
-    canvas.paint(index, inner, Label.MUSCLE, 1.0, streak)
+        return smooth_max(body, back, 5.0), offset, thickness

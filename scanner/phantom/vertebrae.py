@@ -22,8 +22,8 @@ _PEDICLE = {"T9": (6.5, 13.5), "T10": (7.0, 14.5), "T11": (8.0, 16.0), "T12": (7
             "L2": (8.0, 14.8), "L3": (9.6, 14.4), "L4": (12.0, 14.4), "L5": (15.6, 13.4)}  # fmt: skip
 # Spinous process: length, half height at the root, half height at the tip, slope (mm down per mm back).
 _SPINOUS = {"T9": (26, 4, 3.5, 1.1), "T10": (26, 4.5, 4, 0.9), "T11": (24, 5.5, 5, 0.65),
-            "T12": (24, 6.5, 7.5, 0.35), "L1": (27, 7, 8.5, 0.26), "L2": (29, 7.5, 9, 0.22), "L3": (30, 7.5, 9.2, 0.22),
-            "L4": (27, 7, 8, 0.24), "L5": (19, 6, 5.5, 0.3)}  # fmt: skip
+            "T12": (24, 5.5, 6.5, 0.35), "L1": (27, 6, 7.5, 0.26), "L2": (29, 6.4, 8, 0.22), "L3": (30, 6.4, 8.2, 0.22),
+            "L4": (27, 6, 7, 0.24), "L5": (19, 6, 5.5, 0.3)}  # fmt: skip
 # Facet joint below T9..L5, to the sagittal plane (general knowledge: sagittal above, more coronal below).
 _FACET_ANGLE_DEG = (60, 55, 40, 25, 27, 32, 38, 46, 52)
 # Transverse process: length beyond the pedicle.
@@ -61,7 +61,7 @@ class Vertebrae:
             u, w = level.to_local(canvas.y[index], canvas.z[index])
             rough = canvas.rough[:, index]
             body, endplate = body_distance(level, x, u, w)
-            body += 0.22 * rough[0]
+            body += 0.30 * rough[0]
             arch = self._arch_distance(i, level, x, u, w) + 0.4 * rough[1]
             whole = smooth_min(body, arch, 3.0)
             sides[i % 2, index] = np.minimum(sides[i % 2, index], whole)
@@ -84,11 +84,13 @@ class Vertebrae:
         canvas.bone = bone
         in_joint = (both < 1.5) & (bone[overlap] > 0)
         canvas.paint(overlap, in_joint, Label.CARTILAGE)
-        canvas.paint(overlap, in_joint & (joint[overlap] < 0.28), Label.JOINT_FLUID)
+        canvas.paint(overlap, in_joint & (joint[overlap] < 0.16), Label.JOINT_FLUID)
 
         index = np.flatnonzero(bone < 0)
         distance = bone[index]
-        is_cortex = (distance > -cortex[index]) & (canvas.sacrum[index] > -1.2)
+        # Cortex varies in thickness and passes gradually into spongy bone.
+        thickness = cortex[index] * (1 + 0.28 * canvas.rough[3, index]) + 0.5 * canvas.grain(index)
+        is_cortex = (distance > -thickness) & (canvas.sacrum[index] > -1.2)
         canvas.paint(index, is_cortex, Label.CORTICAL_BONE)
         _paint_inside(canvas, index, ~is_cortex, depth_from_endplate[index], vein[index], shift[index])
 
@@ -150,7 +152,7 @@ class Vertebrae:
         part = np.clip(from_root / spine, 0, 1)
         centre = -5.5 - slope * from_root
         half_height = root_half + (tip_half - root_half) * part
-        half_width = 2.9 + 1.9 * part * part
+        half_width = 4.0 - 0.6 * part + 1.5 * part * part
         blade = box(x - 0.8 * jitter[4] * part, from_root - spine / 2, w - centre,
                     (half_width, spine / 2 + 2, half_height), 2.8)  # fmt: skip
         return smooth_min(arch, blade, 5.0)
@@ -168,8 +170,8 @@ class Vertebrae:
         flat = np.float32(0.62)
         top = level.height / 2
         if superior:
-            return capsule(along * flat, normal, w, (-1.0, -6.5, 3.0), (0.0, -5.4, top + 7.5), 5.0, 4.3)
-        return capsule(along * flat, normal, w, (1.0, 7.0, -5.0), (0.0, 5.0, -top - 8.0), 5.0, 4.5)
+            return capsule(along * flat, normal, w, (-1.0, -6.5, 2.0), (0.0, -5.4, top + 7.5), 6.2, 5.4)
+        return capsule(along * flat, normal, w, (1.0, 7.0, -5.0), (0.0, 5.4, -top - 8.0), 6.2, 5.6)
 
 
 def body_distance(level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,7 +192,7 @@ def body_distance(level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray) -> 
     upper = w - (half - u * slope) + level.concavity_superior * hollow
     lower = -w - (half - u * slope) + level.concavity_inferior * hollow
     endplate = np.maximum(upper, lower)
-    return smooth_max(radial, endplate, 3.2), endplate
+    return smooth_max(radial, endplate, 2.2), endplate
 
 
 def _basivertebral(level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray, jitter: np.ndarray) -> np.ndarray:
