@@ -31,7 +31,7 @@ from gadgets.conventional import conventional
 
 from agent import log
 from agent.gadgetron_config import Properties, parse_properties
-from gadgets.buckets import from_buckets, header_as_acquired
+from gadgets.buckets import from_buckets, header_as_acquired, is_imaging
 from gadgets.check_images import check_images
 from gadgets.stream import Gadget
 from protocols.errors import MalformedMessage, TruncatedStream, WireError
@@ -39,7 +39,6 @@ from protocols.header import parse_header
 from protocols.mrd import Reader
 from protocols.mrd_gadgetron import Bucket, ImageArray, ReconData
 from protocols.mrd_types import (
-    NOT_IMAGING,
     Close,
     ConfigFile,
     ConfigText,
@@ -174,7 +173,7 @@ def _recon(header: str, properties: Properties) -> Gadget:
         acquired = parsed
         for item in readouts:
             ahead.append(item)
-            if isinstance(item, ReadoutBlock) and (item.headers["flags"] & NOT_IMAGING == 0).any():
+            if isinstance(item, ReadoutBlock) and is_imaging(item).any():
                 acquired = header_as_acquired(parsed, item)
                 break
         reconstruct = conventional(
@@ -257,10 +256,11 @@ def listen(port: int, address: str = "localhost", target: str = "recon") -> None
             room.release()
 
     with ExitStack() as stack, selectors.DefaultSelector() as ready:
+        places = []
         for listener in _listeners(address, port):
             ready.register(stack.enter_context(listener), selectors.EVENT_READ, listener)
-            host, bound, *_ = listener.getsockname()
-            log.get().info("listening", address=host, port=bound)
+            places.append(listener.getsockname()[:2])
+        log.get().info("listening", places=places)
         while True:
             for key, _ in ready.select():
                 room.acquire()

@@ -68,7 +68,7 @@ def recon_data_blocks(message: ReconData) -> Iterator[ReadoutBlock]:
     BucketError
         Headers are not one for each line of the data.
     """
-    both = AcquisitionFlag.IS_PARALLEL_CALIBRATION_AND_IMAGING
+    both = np.uint64(AcquisitionFlag.IS_PARALLEL_CALIBRATION_AND_IMAGING)
     for bit in message.bits:
         if bit.reference is not None:
             block = _acquired(bit.reference)
@@ -100,7 +100,7 @@ def header_as_acquired(header: Header, block: ReadoutBlock) -> Header:
     Header
         The same, or a copy with the recon space's readout extent as the encoded one.
     """
-    imaging = block.headers[block.headers["flags"] & NOT_IMAGING == 0]
+    imaging = block.headers[is_imaging(block)]
     if not len(imaging):
         return header
     samples, center = int(imaging[0]["number_of_samples"]), int(imaging[0]["center_sample"])
@@ -113,6 +113,11 @@ def header_as_acquired(header: Header, block: ReadoutBlock) -> Header:
             encoding.encodedSpace.matrixSize.x = cropped
             encoding.encodedSpace.fieldOfView_mm.x = facts.recon_fov[0]
     return result
+
+
+def is_imaging(block: ReadoutBlock) -> NDArray[np.bool_]:
+    """Return which readouts, bool (N), are lines of an image."""
+    return block.headers["flags"] & np.uint64(NOT_IMAGING) == 0  # type: ignore[no-any-return]
 
 
 def _shape(readout: Readout) -> tuple[int, ...]:

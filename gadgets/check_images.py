@@ -5,6 +5,7 @@ result is added to the processing history. `returning_originals` is the failure 
 chains: whatever happens, every image that came in goes out.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ HISTORY_KEYS = ("ImageProcessingHistory", "GADGETRON_ImageProcessingHistory")
 """MRD's spelling and Gadgetron's (``mri_core_def.h``)."""
 
 _ORTHOGONAL = 1e-3
+_NO_ATTRIBUTES = re.compile(r"(<\?xml[^>]*\?>)?\s*<ismrmrdMeta\s*(/>|>\s*</ismrmrdMeta>)")
 
 
 def geometry_fault(header: np.void) -> str | None:
@@ -96,7 +98,7 @@ check_images: Gadget = returning_originals(check)
 
 def _extended(text: str, header: np.void) -> str:
     attributes = parse_meta(text)
-    if text.strip() and not attributes:
+    if text.strip() and not attributes and not _NO_ATTRIBUTES.fullmatch(text.strip()):
         return text
     fault = geometry_fault(header)
     entry = f"Boreside: {fault}" if fault else "Boreside: geometry checked"

@@ -1,0 +1,46 @@
+"""Properties of a Gadgetron's external node: both spellings, and what is wrong with them."""
+
+import re
+
+import pytest
+
+from agent.gadgetron_config import PropertyError, parse_properties
+
+EMPTY_CONFIG = '<?xml version="1.0"?>\n<configuration />\n'
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '<?xml version="1.0"?>\n<configuration><property name="method" value="grappa"/>'
+        '<property name="maps" value="gfactor, snr"/></configuration>\n',
+        "<configuration><property><name>method</name><value>grappa</value></property>"
+        "<property><name>maps</name><value>gfactor snr</value></property></configuration>",
+        '<external><connect port="18000"/><configuration><property name="method" value="grappa"/>'
+        '<property name="maps" value="gfactor,snr"/></configuration></external>',
+    ],
+    ids=["attributes", "elements", "whole external node"],
+)
+def test_properties_are_read(config):
+    properties = parse_properties(config, "images")
+    assert (properties.method, properties.maps) == ("grappa", ("gfactor", "snr"))
+    assert properties.target == "images"
+
+
+@pytest.mark.parametrize("config", ["", '<?xml version="1.0"?>\n', EMPTY_CONFIG])
+def test_an_external_node_without_configuration_has_no_properties(config):
+    assert parse_properties(config, "recon").model_dump(exclude_defaults=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ("<configuration><property/></configuration>", "<property"),
+        ('<configuration><property name="pixel_type" value="int16"/></configuration>', "int16"),
+        ("<configuration>", "XML"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]><configuration>&a;</configuration>', "document type"),
+    ],
+)
+def test_a_wrong_configuration_says_what_is_wrong(config, named):
+    with pytest.raises(PropertyError, match=re.escape(named)):
+        parse_properties(config, "recon")
