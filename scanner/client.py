@@ -20,6 +20,7 @@ from protocols.mrd import Message, Reader, Sink, Source
 from protocols.mrd_types import (
     ENCODING_COUNTERS,
     NOT_IMAGING,
+    AcquisitionFlag,
     Close,
     ErrorText,
     ImageMessage,
@@ -36,9 +37,11 @@ CONNECT_ATTEMPTS = 10
 CONNECT_PAUSE_S = 0.5
 SILENCE_S = 300.0
 
-SENT = np.dtype([("idx", ENCODING_COUNTERS), ("imaging", "?"), ("sent_ns", "<i8")])
-"""What is kept of a readout: its counters, whether it is a line of an image, when it was sent."""
+SENT = np.dtype([("idx", ENCODING_COUNTERS), ("line", "?"), ("sent_ns", "<i8")])
+"""What is kept of a readout: its counters, whether it is a line of an image (calibration lines
+count), when it was sent."""
 
+_NO_LINE = NOT_IMAGING & ~AcquisitionFlag.IS_PARALLEL_CALIBRATION
 _IMAGE_COUNTERS = ("slice", "contrast", "phase", "repetition", "set")
 
 
@@ -89,7 +92,7 @@ class Received:
     def lines_of(self, number: int) -> NDArray[Any]:
         """Return the sent lines that image ``number`` was made of, by its counters, `SENT` (n)."""
         header = self.images[number].header
-        mine = self.readouts["imaging"].copy()
+        mine = self.readouts["line"].copy()
         for name in _IMAGE_COUNTERS:
             mine &= self.readouts["idx"][name] == header[name]
         lines: NDArray[Any] = self.readouts[mine]
@@ -271,7 +274,7 @@ class _Session:
                 sent = np.empty(len(message), SENT)
                 sent["sent_ns"] = time.monotonic_ns()
                 sent["idx"] = message.headers["idx"]
-                sent["imaging"] = (message.headers["flags"] & np.uint64(NOT_IMAGING)) == 0
+                sent["line"] = (message.headers["flags"] & np.uint64(_NO_LINE)) == 0
                 self._sent.append(sent)
                 on_item(message)
         with suppress(OSError):

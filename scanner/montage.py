@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,8 +102,3 @@ def _tile(image: NDArray[Any]) -> Image.Image:
     tile = Image.new("L", (TILE, TILE))
     tile.paste(fitted, ((TILE - fitted.width) // 2, (TILE - fitted.height) // 2))
     return tile
-
-
-def save(page: Image.Image, path: Path) -> None:
-    """Write the page as PNG."""
-    page.save(path, optimize=True)

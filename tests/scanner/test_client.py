@@ -143,7 +143,7 @@ class TestTimes:
                 address,
                 measurement(block([7], noise=True), block([7]), block([8]), block([7])),
             )
-        assert got.readouts["imaging"].tolist() == [False, True, True, True]
+        assert got.readouts["line"].tolist() == [False, True, True, True]
         assert len(got.lines_of(0)) == 2
         last_of_7 = got.readouts["sent_ns"][3]
         number = [int(m.header["slice"]) for m in got.images].index(7)
