@@ -101,9 +101,9 @@ def multicoil(
     maps /= np.sqrt(np.sum(np.abs(maps) ** 2, 0))
     y, x = grid[1] / 150, grid[2] / 150
     phase = np.exp(1j * (0.8 * y + 0.6 * x**2 - 0.5 * x * y))
-    profile = 0.7 + 0.3 * np.cos(grid[0] / 20)
+    slab_profile = np.clip((60 - np.abs(grid[0])) / 20, 0, 1)
     scale = snr if np.isfinite(snr) else 1.0
-    image = (scale * ellipses(ny, nx) * profile * phase).astype(np.complex64)
+    image = (scale * ellipses(ny, nx) * slab_profile * phase).astype(np.complex64)
     kspace = fftc((maps * image).astype(np.complex64), (1, 2))
     if np.isfinite(snr):
         noise = rng.standard_normal((*kspace.shape, 2), dtype=np.float32)
