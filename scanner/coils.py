@@ -48,7 +48,8 @@ class Loop:
         scale = 2 * MU0_OVER_4PI * 1e3 / np.sqrt(outer)
         axial = scale * (k + (a**2 - rho**2 - z**2) / inner * e)
         radial = scale * z / rho * (-k + (a**2 + rho**2 + z**2) / inner * e)
-        return axial[..., None] * np.asarray(self.normal) + radial[..., None] * direction
+        field = axial[..., None] * np.asarray(self.normal) + radial[..., None] * direction
+        return np.asarray(field)
 
     def potential(self, points: np.ndarray) -> np.ndarray:
         """Return the vector potential in uT mm, float64 (..., 3), at points (..., 3) in mm."""
@@ -59,7 +60,7 @@ class Loop:
         m = 1 - inner / outer
         k, e = ellipkm1(inner / outer), ellipe(m)
         size = 4 * MU0_OVER_4PI * 1e3 * np.sqrt(outer) / (2 * rho) * ((1 - m / 2) * k - e)
-        return size[..., None] * np.cross(np.asarray(self.normal), direction)
+        return np.asarray(size[..., None] * np.cross(np.asarray(self.normal), direction))
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class CoilArray:
         for i, first in enumerate(self.elements):
             for j, second in enumerate(self.elements):
                 if i != j and isinstance(first, Loop) and isinstance(second, Loop):
-                    gap = np.linalg.norm(np.subtract(first.centre, second.centre))
+                    gap = float(np.linalg.norm(np.subtract(first.centre, second.centre)))
                     touching = first.radius_mm + second.radius_mm
                     mix[i, j] = 1j * self.coupling * min(1.0, (touching / gap) ** 2)
                     if gap > 1.5 * touching:
@@ -158,7 +159,7 @@ class CoilArray:
             overlap /= np.mean(np.diag(overlap))
         mix = self.mixing()
         covariance = mix @ (overlap + 0.1 * np.eye(len(self))) @ mix.conj().T
-        return covariance / np.mean(np.diag(covariance).real)
+        return np.asarray(covariance / np.mean(np.diag(covariance).real))
 
 
 def _array(elements: list[Loop], names: list[str], seed: int) -> CoilArray:
@@ -200,7 +201,7 @@ def spine_array(
     if anterior_mm is not None:
         for row in range(2):
             for column in range(3):
-                position = ((column - 1) * 130.0, anterior_mm - 20.0, (0.5 - row) * 130.0)
-                elements.append(Loop(np.add(position, (0, 0, centre_z_mm)), (0.0, 1.0, 0.0), 75.0))
+                x, z = (column - 1) * 130.0, centre_z_mm + (0.5 - row) * 130.0
+                elements.append(Loop((x, anterior_mm - 20.0, z), (0.0, 1.0, 0.0), 75.0))
                 names.append(f"Body:BO{row + 1}:{column + 1}")
     return _array(elements, names, seed)

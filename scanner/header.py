@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from ismrmrd import xsd
 
+from protocols.header import header_text
 from protocols.mrd_types import ACQUISITION_HEADER, AcquisitionFlag
 from scanner.noise import RELATIVE_BANDWIDTH
 from scanner.sequence import GYROMAGNETIC_MHZ_PER_T, Protocol, TurboSpinEcho
@@ -63,7 +64,24 @@ def measurement_header(
 ) -> str:
     """Return the MRD header of a measurement as XML text."""
     geometry, sampling, sequence = protocol.geometry, protocol.sampling, protocol.sequence
-    is_train = isinstance(sequence, TurboSpinEcho)
+    if isinstance(sequence, TurboSpinEcho):
+        echo_train, contrasts, segments = sequence.echo_train_length, 1, sequence.echo_train_length
+        parameters = xsd.sequenceParametersType(
+            TR=[sequence.tr_ms],
+            TE=[sequence.te_ms],
+            TI=[] if sequence.ti_ms is None else [sequence.ti_ms],
+            flipAngle_deg=[sequence.refocusing_deg[0]],
+            sequence_type="TurboSpinEcho",
+            echo_spacing=[sequence.echo_spacing_ms],
+        )
+    else:
+        echo_train, contrasts, segments = len(sequence.te_ms), len(sequence.te_ms), 1
+        parameters = xsd.sequenceParametersType(
+            TR=[sequence.tr_ms],
+            TE=list(sequence.te_ms),
+            flipAngle_deg=[sequence.flip_deg],
+            sequence_type="Flash",
+        )
     nx, ny, nz = geometry.encoded_matrix
     fov_x, fov_y, fov_z = geometry.encoded_field_of_view_mm
     if not geometry.volumetric:
@@ -82,11 +100,11 @@ def measurement_header(
             kspace_encoding_step_2=limit(nz, nz // 2),
             average=limit(sampling.averages),
             slice=limit(1 if geometry.volumetric else geometry.slices),
-            contrast=limit(1 if is_train else len(sequence.te_ms)),
+            contrast=limit(contrasts),
             phase=limit(1),
             repetition=limit(sampling.repetitions),
             set=limit(1),
-            segment=limit(sequence.echo_train_length if is_train else 1),
+            segment=limit(segments),
         ),
         trajectory=xsd.trajectoryType.CARTESIAN,
         parallelImaging=xsd.parallelImagingType(
@@ -98,7 +116,7 @@ def measurement_header(
                 sampling.calibration_mode if sampling.calibration[0] else "other"
             ),
         ),
-        echoTrainLength=sequence.echo_train_length if is_train else len(sequence.te_ms),
+        echoTrainLength=echo_train,
     )
     header = xsd.ismrmrdHeader(
         version=1,
@@ -112,7 +130,6 @@ def measurement_header(
             patientPosition=xsd.patientPositionType.HFS,
             initialSeriesNumber=identity.measurement_uid,
             protocolName=protocol.name,
-            sequenceName="tse2d" if is_train else "fl3d" if geometry.volumetric else "fl2d",
             seriesDescription=protocol.name,
             seriesInstanceUIDRoot=identity.uid(f"series/{identity.measurement_uid}"),
             frameOfReferenceUID=identity.uid("frame"),
@@ -132,14 +149,7 @@ def measurement_header(
             H1resonanceFrequency_Hz=round(GYROMAGNETIC_MHZ_PER_T * 1e6 * field_t)
         ),
         encoding=[encoding],
-        sequenceParameters=xsd.sequenceParametersType(
-            TR=[sequence.tr_ms],
-            TE=[sequence.te_ms] if is_train else list(sequence.te_ms),
-            TI=[sequence.ti_ms] if is_train and sequence.ti_ms is not None else [],
-            flipAngle_deg=[sequence.refocusing_deg[0] if is_train else sequence.flip_deg],
-            sequence_type="TurboSpinEcho" if is_train else "Flash",
-            echo_spacing=[sequence.echo_spacing_ms] if is_train else [],
-        ),
+        sequenceParameters=parameters,
         userParameters=xsd.userParametersType(
             userParameterLong=[
                 xsd.userParameterLongType(name=f"EmbeddedRefLinesE{axis + 1}", value=lines)
@@ -148,7 +158,7 @@ def measurement_header(
             ]
         ),
     )
-    return xsd.ToXML(header)
+    return header_text(header)
 
 
 def _common(protocol: Protocol, identity: Identity, count: int, coils: int) -> np.ndarray:

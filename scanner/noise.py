@@ -31,7 +31,7 @@ def correlated_noise(
     readouts, samples = shape
     factor = np.linalg.cholesky(covariance / (2 * dwell_us)).astype(np.complex64)
     white = rng.standard_normal((len(factor), readouts, samples * 2), np.float32)
-    return np.moveaxis(np.tensordot(factor, white.view(np.complex64), 1), 0, 1)
+    return np.asarray(np.moveaxis(np.tensordot(factor, white.view(np.complex64), 1), 0, 1))
 
 
 def receiver_filter(samples: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def receiver_filter(samples: int) -> np.ndarray:
     flat = 2 * RELATIVE_BANDWIDTH - 1
     frequency = np.abs(np.fft.fftfreq(samples)) * 2
     power = 0.5 + 0.5 * np.cos(np.pi * np.clip((frequency - flat) / (1 - flat), 0, 1))
-    return np.sqrt(power * RELATIVE_BANDWIDTH / power.mean()).astype(np.float32)
+    return np.asarray(np.sqrt(power * RELATIVE_BANDWIDTH / power.mean()), np.float32)
 
 
 def noise_readouts(

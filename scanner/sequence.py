@@ -127,15 +127,19 @@ class Geometry:
     @property
     def encoded_matrix(self) -> tuple[int, int, int]:
         """Encoded samples along readout (oversampled twice), phase and partition."""
-        phase = self.matrix[1] * self.phase_resolution * (1 + self.phase_oversampling)
-        return 2 * self.matrix[0], 2 * round(phase / 2), self.slices if self.volumetric else 1
+        phase = 2 * round(self.oversampled_phase * self.phase_resolution / 2)
+        return 2 * self.matrix[0], phase, self.slices if self.volumetric else 1
+
+    @property
+    def oversampled_phase(self) -> int:
+        """Pixels along phase of the oversampled image, at the resolution of the image."""
+        return 2 * round(self.matrix[1] * (1 + self.phase_oversampling) / 2)
 
     @property
     def encoded_field_of_view_mm(self) -> tuple[float, float, float]:
         """Field of view that the encoded matrix covers, along readout, phase and partition."""
-        pixel = self.field_of_view_mm[1] / (self.matrix[1] * self.phase_resolution)
-        _, ny, nz = self.encoded_matrix
-        return 2 * self.field_of_view_mm[0], ny * pixel, nz * self.thickness_mm
+        phase = self.oversampled_phase * self.field_of_view_mm[1] / self.matrix[1]
+        return 2 * self.field_of_view_mm[0], phase, self.encoded_matrix[2] * self.thickness_mm
 
     def slice_centres(self) -> np.ndarray:
         """Return the centres in LPS mm, float64 (image, 3): one per slice, one for a slab."""
@@ -144,7 +148,7 @@ class Geometry:
         offsets = (np.arange(self.slices) - (self.slices - 1) / 2) * (
             self.thickness_mm + self.gap_mm
         )
-        return np.asarray(self.centre) + offsets[:, None] * self.slice_dir
+        return np.asarray(np.asarray(self.centre) + offsets[:, None] * self.slice_dir)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ graphs (`scanner.epg`). Spoiled gradient echo: Ernst steady state with T2* decay
 transfer is left out.
 """
 
-from collections.abc import Sequence as Items
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def fat_phase(times_ms: np.ndarray, field_t: float) -> np.ndarray:
     """Return the fat signal relative to water at a time after in-phase, complex128 (time)."""
     shift_hz = FAT_SHIFT_PPM * GYROMAGNETIC_MHZ_PER_T * field_t
     turns = np.asarray(times_ms)[..., None] * 1e-3 * shift_hz
-    return np.exp(2j * np.pi * turns) @ (FAT_AMPLITUDE / FAT_AMPLITUDE.sum())
+    return np.asarray(np.exp(2j * np.pi * turns) @ (FAT_AMPLITUDE / FAT_AMPLITUDE.sum()))
 
 
 def steady_state_before_train(t1_ms: np.ndarray, sequence: TurboSpinEcho) -> np.ndarray:
@@ -57,7 +57,7 @@ def spoiled_steady_state(t1_ms: np.ndarray, tr_ms: float, flip_deg: float) -> np
     """Return the transverse magnetisation just after excitation (Ernst and Anderson 1966)."""
     e1 = np.exp(-tr_ms / t1_ms)
     flip = np.deg2rad(flip_deg)
-    return np.sin(flip) * (1 - e1) / (1 - np.cos(flip) * e1)
+    return np.asarray(np.sin(flip) * (1 - e1) / (1 - np.cos(flip) * e1))
 
 
 def _species(
@@ -65,20 +65,22 @@ def _species(
 ) -> np.ndarray:
     if isinstance(sequence, GradientEcho):
         start = spoiled_steady_state(t1_ms, sequence.tr_ms, sequence.flip_deg)
-        return start[:, None] * np.exp(-np.asarray(sequence.te_ms) / t2star_ms[:, None])
+        decay = np.exp(-np.asarray(sequence.te_ms) / t2star_ms[:, None])
+        return np.asarray(start[:, None] * decay)
     train = cpmg_echoes(t1_ms, t2_ms, np.array(sequence.refocusing_deg), sequence.echo_spacing_ms)
-    return steady_state_before_train(t1_ms, sequence)[:, None] * train
+    return np.asarray(steady_state_before_train(t1_ms, sequence)[:, None] * train)
 
 
-def signals(sequence: Sequence, tissues: Items) -> Signals:
+def signals(sequence: Sequence, tissues: Iterable[Any]) -> Signals:
     """Return the signals of all tissues under a sequence.
 
     Parameters
     ----------
     sequence : TurboSpinEcho or GradientEcho
-    tissues : sequence of scanner.tissues.Tissue
+    tissues : iterable of scanner.tissues.Tissue
         A tissue without relaxation times (0: air) gives no signal.
     """
+    tissues = list(tissues)
 
     def column(name: str) -> np.ndarray:
         return np.array([getattr(tissue, name) for tissue in tissues], float)

@@ -50,7 +50,7 @@ class Layer(NamedTuple):
 
 def _weighted(table: np.ndarray, labels: np.ndarray, density: np.ndarray) -> np.ndarray:
     """Sum density times a per-label weight over the samples, (component, z, y, x)."""
-    return np.stack([np.einsum("s...,s...->...", weights[labels], density) for weights in table.T])
+    return np.stack([(weights[labels] * density).sum(axis=0) for weights in table.T])
 
 
 def spin_echo_layers(
@@ -144,9 +144,10 @@ class CoarseSensitivities(NamedTuple):
         """Return one coil's sensitivity on the sampled grid, complex64 (z, y, x)."""
         nz, ny, nx = self.coarse.shape[1:]
         coarse = (self.along_z @ self.coarse[coil].reshape(nz, -1)).reshape(-1, ny, nx)
-        return np.stack(
-            [self.along_y @ np.ascontiguousarray((self.along_x @ plane.T).T) for plane in coarse]
-        )
+        fine = np.empty((len(coarse), self.along_y.shape[0], self.along_x.shape[0]), np.complex64)
+        for z, plane in enumerate(coarse):
+            fine[z] = self.along_y @ np.ascontiguousarray((self.along_x @ plane.T).T)
+        return fine
 
 
 def _cubic(fine: np.ndarray) -> tuple[Axis, Any]:
@@ -184,7 +185,7 @@ def _central(transformed: np.ndarray, n: int, place: Axis, period_mm: float) -> 
     k = np.arange(n) - n // 2
     phase = np.exp(-2j * np.pi * k * (place.start / period_mm)).astype(np.complex64)
     shape = (n,) + (1,) * (transformed.ndim - 1)
-    return transformed[k] * phase.reshape(shape)
+    return np.asarray(transformed[k] * phase.reshape(shape))
 
 
 def _transform(image: np.ndarray, place: Axis, n: int, period_mm: float) -> np.ndarray:
@@ -201,25 +202,32 @@ def _transform(image: np.ndarray, place: Axis, n: int, period_mm: float) -> np.n
 
 
 def encode(
-    layers: list[Layer],
+    contrasts: list[list[Layer]],
     sensitivities: CoarseSensitivities,
     sampled: SampledSlice,
     geometry: Geometry,
 ) -> np.ndarray:
-    """Return noise-free k-space on the encoded matrix, complex64 (coil, kz, ky, kx).
+    """Return noise-free k-space on the encoded matrix, complex64 (contrast, coil, kz, ky, kx).
 
     Each sample is the integral of magnetisation times sensitivity over the object, in mm^3 uT/A.
     """
     x_axis, y_axis, z_axis = sampled.axes
     nx, ny, nz = geometry.encoded_matrix
     fov_x, fov_y, fov_z = geometry.encoded_field_of_view_mm
-    layers = [layer._replace(images=layer.images.astype(np.complex64)) for layer in layers]
+    coils = len(sensitivities.coarse)
+    kspace = np.zeros((len(contrasts), coils, nz, ny, nx), np.complex64)
+    contrasts = [
+        [layer._replace(images=layer.images.astype(np.complex64, copy=False)) for layer in layers]
+        for layers in contrasts
+    ]
 
-    def one_coil(coil: int) -> np.ndarray:
+    def one_coil(coil: int) -> None:
         profile = sensitivities.fine(coil)
         product = np.empty_like(profile)
-        total = np.zeros((nz, ny, nx), np.complex64)
-        for layer in layers:
+        for contrast, layer in [
+            (c, layer) for c, layers in enumerate(contrasts) for layer in layers
+        ]:
+            total = kspace[contrast, coil]
             rows = np.zeros((ny, nz, x_axis.size), np.complex64)
             for image, weight in zip(layer.images, layer.rows, strict=True):
                 np.multiply(image, profile, out=product)
@@ -230,10 +238,10 @@ def encode(
                 line = scipy.fft.fft(rows[:, kz], n=round(fov_x / x_axis.step), axis=1)
                 line = _central(line.T, nx, x_axis, fov_x).T
                 total[kz] += line if layer.readout is None else line * layer.readout
-        return total
 
     with ThreadPoolExecutor(THREADS) as pool:
-        return np.stack(list(pool.map(one_coil, range(len(sensitivities.coarse)))))
+        list(pool.map(one_coil, range(coils)))
+    return kspace
 
 
 def off_resonance_hz(

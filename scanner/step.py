@@ -7,6 +7,7 @@ A `VirtualScanner` is an object in a magnet with receive coils; a `Step` is a
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -63,7 +64,7 @@ class VirtualScanner:
     covariance: np.ndarray
     field_t: float = 3.0
     exam: str = "exam"
-    _sampled: dict = field(default_factory=dict, repr=False)
+    _sampled: dict[Any, list[SampledSlice]] = field(default_factory=dict, repr=False)
 
     def sampled(self, protocol: Protocol) -> list[SampledSlice]:
         """Return the object sampled for a protocol; kept for the steps that share a geometry."""
@@ -171,9 +172,7 @@ class Step:
                     gradient_echo_layers(sampled, levels, protocol, echo, hz, scanner.field_t)
                     for echo in range(len(protocol.sequence.te_ms))
                 ]
-            yield np.stack(
-                [encode(layers, sensitivities, sampled, protocol.geometry) for layers in contrasts]
-            )
+            yield encode(contrasts, sensitivities, sampled, protocol.geometry)
 
     def _acquired(self, full: np.ndarray) -> np.ndarray:
         chosen = full[:, :, self.lines.kz, self.lines.ky, self.protocol.first_sample :]
@@ -183,7 +182,7 @@ class Step:
         """Reconstruct one fully sampled image in SNR units, float32 (z, y, x)."""
         geometry = self.protocol.geometry
         (_, ny, _), (rx, ry) = geometry.encoded_matrix, geometry.matrix
-        padded = round(ry * (1 + geometry.phase_oversampling) / 2) * 2
+        padded = geometry.oversampled_phase
         whitener = np.linalg.inv(np.linalg.cholesky(self.scanner.covariance / 2))
         whitener = (whitener * np.sqrt(self.protocol.dwell_us)).astype(np.complex64)
         image = centred_ifft(np.tensordot(whitener, full, 1), 3)
@@ -192,7 +191,7 @@ class Step:
         image = crop(image, 2, ry)
         if geometry.volumetric:
             image = centred_ifft(image, 1)
-        return np.sqrt(np.sum(image.real**2 + image.imag**2, axis=0))
+        return np.asarray(np.sqrt(np.sum(image.real**2 + image.imag**2, axis=0)))
 
     def readouts(self, block_size: int = 64) -> Iterator[ReadoutBlock]:
         """Yield all readouts in the order of acquisition, the noise scan first.
@@ -229,7 +228,7 @@ class Step:
         orthonormal Fourier transforms, on the recon matrix. Where phase encoding is zero-filled the
         scale is kept such that noise remains 1.
         """
-        return self._measured[1][contrast]
+        return np.asarray(self._measured[1][contrast])
 
 
 def crop(array: np.ndarray, axis: int, n: int) -> np.ndarray:
@@ -242,14 +241,14 @@ def crop(array: np.ndarray, axis: int, n: int) -> np.ndarray:
     else:
         before = n // 2 - have // 2
         array = np.pad(array, [(0, 0)] * (array.ndim - 1) + [(before, n - have - before)])
-    return np.moveaxis(array, -1, axis)
+    return np.asarray(np.moveaxis(array, -1, axis))
 
 
 def centred_ifft(array: np.ndarray, axis: int) -> np.ndarray:
     """Orthonormal inverse FFT of one axis with both centres at half its length."""
     array = scipy.fft.ifftshift(array, axes=axis)
     array = scipy.fft.ifft(array, axis=axis, norm="ortho", workers=THREADS, overwrite_x=True)
-    return scipy.fft.fftshift(array, axes=axis)
+    return np.asarray(scipy.fft.fftshift(array, axes=axis))
 
 
 def make_scanner(

@@ -97,7 +97,7 @@ def echo_of_line(acquired: np.ndarray, ny: int, centre_echo: int, train: int) ->
     rows = np.arange(ny)
     after = np.clip(np.searchsorted(acquired, rows), 1, len(acquired) - 1)
     nearest = after - (rows - acquired[after - 1] <= acquired[after] - rows)
-    return echoes[nearest]
+    return np.asarray(echoes[nearest])
 
 
 @dataclass(frozen=True)
