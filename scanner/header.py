@@ -192,9 +192,9 @@ def noise_headers(protocol: Protocol, identity: Identity, coils: int) -> np.ndar
 def _first_and_last(keys: list[np.ndarray], among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mark the first and the last readout, of those ``among``, of every combination of keys."""
     where = np.flatnonzero(among)
-    packed = np.zeros(len(where), np.int64)
-    for key in keys:
-        packed = packed * 65536 + key[where]
+    packed = np.ravel_multi_index(
+        [key[where] for key in keys], [int(key.max()) + 1 for key in keys]
+    )
     first, last = np.zeros(len(among), bool), np.zeros(len(among), bool)
     first[where[np.unique(packed, return_index=True)[1]]] = True
     last[where[len(where) - 1 - np.unique(packed[::-1], return_index=True)[1]]] = True
