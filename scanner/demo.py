@@ -167,7 +167,8 @@ def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> Non
     title = f"Boreside demo: {exam} exam, images as the agent returned them"
     note = (
         "Spine: SIMULATED with a digital phantom, no patient. "
-        "NRMSE and SSIM against the fully sampled simulation without noise."
+        "NRMSE and SSIM against the fully sampled simulation without noise. "
+        "Coil shading evened out for display only."
     )
     montage.draw(title, note, rows).save(out / "montage.png", optimize=True)
     seconds = round(time.monotonic() - began, 1)

@@ -1,4 +1,4 @@
-"""A page of images as an MR console shows them: dark, upright, windowed, one row per series."""
+"""A page of images as an MR console shows them: dark, upright, windowed, a row for each series."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import gaussian_filter
 
 BACKGROUND = (12, 13, 16)
 FAINT = (132, 138, 148)
@@ -63,7 +64,19 @@ def upright(image: NDArray[Any], right: NDArray[Any], down: NDArray[Any]) -> NDA
     return image
 
 
-def window(image: NDArray[Any], low: float = 2.0, high: float = 99.7) -> NDArray[np.uint8]:
+def even_out(image: NDArray[Any]) -> NDArray[Any]:
+    """Take the shading of surface coils out, as the normalise filter of a console: display only.
+
+    Parameters
+    ----------
+    image : (y, x), not negative
+    """
+    shading = gaussian_filter(np.asarray(image, np.float64), 0.12 * max(image.shape))
+    evened: NDArray[Any] = image / (shading + 0.03 * max(shading.max(), 1e-12))
+    return evened
+
+
+def window(image: NDArray[Any], low: float = 2.0, high: float = 98.0) -> NDArray[np.uint8]:
     """Return grey values of an image, black and white at two percentiles of its pixels."""
     black, white = np.percentile(image, [low, high])
     grey = np.clip((image - black) / max(white - black, 1e-12), 0, 1)
@@ -94,7 +107,7 @@ def draw(title: str, subtitle: str, rows: Sequence[Row]) -> Image.Image:
 
 def _tile(image: NDArray[Any]) -> Image.Image:
     """Fit an image of square pixels into a square tile, kept in shape."""
-    grey = Image.fromarray(window(image))
+    grey = Image.fromarray(window(even_out(image)))
     scale = TILE / max(grey.size)
     fitted = grey.resize(
         (round(grey.width * scale), round(grey.height * scale)), Image.Resampling.LANCZOS
