@@ -1,14 +1,14 @@
 """Tissue parameters of the digital phantom: what each label means to the MR physics.
 
-Every tissue is two compartments, water and fat, because that is what keeps T1w, T2w, STIR and Dixon images of
-one anatomy mutually consistent. The phantom gives the fat fraction per voxel; this table gives the relaxation
-times of each compartment. Touches numbers only: no arrays, no geometry.
+Every tissue is two compartments, water and fat, because that is what keeps T1w, T2w, STIR and
+Dixon images of one anatomy mutually consistent. The phantom gives the fat fraction per voxel; this
+table gives the relaxation times of each compartment. Touches numbers only: no arrays, no geometry.
 
 Sources of single values (all at 3 T):
 
 - de Bazelaire 2004 (n=6): subcutaneous fat T1 382, T2 68 ms.
-- SyMRI, PMC7410772 (n=32): CSF T1 4273, T2 1578; normal, intermediate and desiccated disc T1 1165/723/554,
-  T2 102/67/56 ms, relative proton densities 78.9/60.8/47.6 against CSF 107.5.
+- SyMRI, PMC7410772 (n=32): CSF T1 4273, T2 1578; normal, intermediate and desiccated disc T1
+  1165/723/554, T2 102/67/56 ms, relative proton densities 78.9/60.8/47.6 against CSF 107.5.
 - Sacroiliac cartilage T2 44 ms (svuijm 441734, measured at 1.5 T).
 
 All values not attributed on their line are general knowledge: mid-range defaults, not citations.
@@ -66,8 +66,8 @@ class Tissue:
     ----------
     name : str
     pd : float
-        Proton density relative to CSF = 1. For flowing blood it is the *apparent* density: the part of the
-        signal that a spin echo keeps, so that vessels come out as flow voids.
+        Proton density relative to CSF = 1. For flowing blood it is the *apparent* density: the
+        part of the signal that a spin echo keeps, so that vessels come out as flow voids.
     t1_ms, t2_ms, t2star_ms : float
         Relaxation of the water compartment.
     fat_t1_ms, fat_t2_ms : float
@@ -86,7 +86,8 @@ class Tissue:
 _AT_3T: dict[Label, Tissue] = {
     Label.AIR: Tissue("air", 0.0, 1000.0, 1.0, 1.0),
     Label.SKIN: Tissue("skin", 0.65, 1100.0, 30.0, 12.0),
-    # Fat T1 de Bazelaire; T2 from the middle of 68-133 ms: J-coupling makes it depend on the echo train.
+    # Fat T1 de Bazelaire; T2 from the middle of 68-133 ms: J-coupling makes it depend on the echo
+    # train.
     Label.FAT: Tissue("fat", 1.0, 1000.0, 40.0, 30.0, 382.0, 100.0),
     Label.MUSCLE: Tissue("muscle", 0.80, 1350.0, 32.0, 22.0, 370.0, 70.0),
     Label.MARROW: Tissue("bone marrow", 0.85, 1000.0, 40.0, 12.0),
@@ -121,9 +122,9 @@ _AT_3T: dict[Label, Tissue] = {
 def _to_1p5t(label: Label, tissue: Tissue) -> Tissue:
     """Scale one tissue from 3 T to 1.5 T.
 
-    Water T1 falls to 0.80 (de Bazelaire: 21 % longer at 3 T; free water does not change), fat T1 to 0.85 and
-    water T2 rises to 1.05; the susceptibility part of R2* halves with the field. The factors other than the
-    first are general knowledge.
+    Water T1 falls to 0.80 (de Bazelaire: 21 % longer at 3 T; free water does not change), fat T1
+    to 0.85 and water T2 rises to 1.05; the susceptibility part of R2* halves with the field. The
+    factors other than the first are general knowledge.
     """
     is_free_water = label in (Label.CSF, Label.JOINT_FLUID, Label.BOWEL_FLUID)
     t2_ms = tissue.t2_ms * (1.0 if is_free_water else 1.05)

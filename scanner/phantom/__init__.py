@@ -1,7 +1,8 @@
-"""Digital lumbar-spine phantom: a synthetic patient as an analytic anatomy, sampled at arbitrary points.
+"""Digital lumbar-spine phantom: an analytic synthetic patient, sampled at any point.
 
-`LumbarSpine(SpineParameters(...)).sample(points)` gives tissue, density and fat fraction; the MR physics lives
-elsewhere. One file per region; `canvas` is what they paint on. Nothing here was measured on a patient.
+`LumbarSpine(SpineParameters(...)).sample(points)` gives tissue, density and fat fraction; the MR
+physics lives elsewhere. One file per region; `canvas` is what they paint on. Nothing here was
+measured on a patient.
 """
 
 from scanner.phantom.parameters import PhantomParameterError, SpineParameters

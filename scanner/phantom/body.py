@@ -11,7 +11,8 @@ from scanner.phantom.canvas import Canvas, Patient
 from scanner.phantom.shapes import superellipse
 from scanner.tissues import Label
 
-# z, dorsal skin y, ventral skin y, half width, dorsal, lateral and ventral fat, depth of the dorsal groove.
+# z, dorsal skin y, ventral skin y, half width, dorsal, lateral and ventral fat, depth of the
+# dorsal groove.
 _OUTLINE = np.array(
     [
         (260, 96, -104, 158, 10, 10, 12, 5),
@@ -42,10 +43,12 @@ class Body:
         self._tables = np.stack(smooth).astype(np.float32)
 
     def paint(self, canvas: Canvas) -> None:
-        """Paint outline, skin, fat and wall; sets `canvas.depth` (mm below skin) and `canvas.fat_depth`."""
+        """Paint outline, skin, fat and wall; set `canvas.depth` and `canvas.fat_depth`."""
         x, y, z = canvas.soft_x, canvas.soft_y, canvas.soft_z
         position = np.clip(z - np.float32(self._grid[0]), 0, self._grid.size - 2).astype(np.int32)
-        dorsal, ventral, half_x, fat_dorsal, fat_lateral, fat_ventral, groove = self._tables[:, position]
+        dorsal, ventral, half_x, fat_dorsal, fat_lateral, fat_ventral, groove = self._tables[
+            :, position
+        ]
         dorsal = dorsal - groove * np.exp(-((x / (11 + 0.35 * groove)) ** 2))
         middle, half_y = (dorsal + ventral) * 0.5, (dorsal - ventral) * 0.5
         distance, _ = superellipse(x, y - middle, half_x, half_y, 1.05)
@@ -59,7 +62,9 @@ class Body:
         index = np.flatnonzero((depth > 0) & (depth < fat + 24))
         depth, fat, back = depth[index], fat[index], back[index]
         texture = canvas.patient.texture_noise(x[index], y[index], z[index], (11.0, 9.0, 16.0))
-        canvas.paint(index, depth > 0, Label.FAT, 1 + 0.03 * texture[3], 0.95 - 0.02 * np.abs(texture[0]))
+        canvas.paint(
+            index, depth > 0, Label.FAT, 1 + 0.03 * texture[3], 0.95 - 0.02 * np.abs(texture[0])
+        )
         # Fibrous septa: thin zero sheets of the noise.
         septum = (np.abs(texture[0]) < 0.07) & (texture[1] > -0.5) & (depth < fat)
         canvas.paint(index, septum, Label.FAT, 0.85, 0.55)
@@ -68,7 +73,14 @@ class Body:
         canvas.paint(index, depth < 1.7, Label.SKIN)
         self._paint_wall(canvas, index, depth - fat, back, texture)
 
-    def _paint_wall(self, canvas, index, below, back, texture) -> None:
+    def _paint_wall(
+        self,
+        canvas: Canvas,
+        index: np.ndarray,
+        below: np.ndarray,
+        back: np.ndarray,
+        texture: np.ndarray,
+    ) -> None:
         """Three flat muscles at the sides, rectus abdominis in front."""
         x = np.abs(canvas.soft_x[index])
         front = canvas.soft_y[index] < -40
@@ -76,10 +88,14 @@ class Body:
         rectus = 10.5 * np.sqrt(np.clip(1 - (x / 62) ** 4, 0, 1)) * np.clip((x - 1.0) / 6, 0, 1)
         flat = 19.0 * np.where(front, np.clip((x - 56) / 34, 0, 1) ** 0.7, 1.0)
         thickness = np.where(belly, np.maximum(rectus, flat * (x > 58)), flat)
-        thickness = thickness * np.clip(1.15 - 2.2 * np.maximum(back - 0.7, 0), 0, 1) + 0.6 * texture[2]
+        thickness = (
+            thickness * np.clip(1.15 - 2.2 * np.maximum(back - 0.7, 0), 0, 1) + 0.6 * texture[2]
+        )
         wall = (below > 0) & (below < thickness)
         streak = np.clip(0.05 + 0.22 * (texture[1] - 0.8), 0.03, 0.7)
         canvas.paint(index, wall, Label.MUSCLE, 1.0, streak)
         plane = wall & ~belly & ((np.abs(below - 7) < 0.6) | (np.abs(below - 13) < 0.5))
         canvas.paint(index, plane, Label.FAT, 0.95, 0.75)
-        canvas.paint(index, (np.abs(below) < 0.5) | (wall & (below > thickness - 0.7)), Label.LIGAMENT)
+        canvas.paint(
+            index, (np.abs(below) < 0.5) | (wall & (below > thickness - 0.7)), Label.LIGAMENT
+        )

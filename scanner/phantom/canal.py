@@ -1,4 +1,4 @@
-"""The spinal canal: epidural fat, ligamenta flava, dural sac, cord, conus, cauda equina and nerve roots."""
+"""The spinal canal: epidural fat, ligamenta flava, dural sac, cord, cauda equina, nerve roots."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from scanner.phantom.canvas import Canvas, Patient
 from scanner.phantom.shapes import capsule, superellipse
 from scanner.tissues import Label
 
-# Dural sac at body centres: start behind the wall, AP diameter, width (general knowledge; MRI AP 13-16 mm canal).
-_SAC = {"T9": (1.2, 13.0, 15.5), "T10": (1.2, 13.0, 15.5), "T11": (1.2, 13.2, 16.0), "T12": (1.2, 13.6, 17.5),
-        "L1": (1.1, 14.0, 18.0), "L2": (1.1, 13.2, 18.5), "L3": (1.1, 12.7, 18.5), "L4": (1.4, 13.0, 19.0),
-        "L5": (3.2, 12.0, 18.5), "S1": (5.4, 8.6, 13.5), "S2": (5.0, 5.0, 8.0)}  # fmt: skip
+# Dural sac at body centres: start behind the wall, AP diameter, width (general knowledge; MRI AP
+# 13-16 mm canal).
+_SAC = {
+    "T9": (1.2, 13.0, 15.5),
+    "T10": (1.2, 13.0, 15.5),
+    "T11": (1.2, 13.2, 16.0),
+    "T12": (1.2, 13.6, 17.5),
+    "L1": (1.1, 14.0, 18.0),
+    "L2": (1.1, 13.2, 18.5),
+    "L3": (1.1, 12.7, 18.5),
+    "L4": (1.4, 13.0, 19.0),
+    "L5": (3.2, 12.0, 18.5),
+    "S1": (5.4, 8.6, 13.5),
+    "S2": (5.0, 5.0, 8.0),
+}
 # Root pairs: level whose pedicle they leave under.
 _ROOTS = ("L1", "L2", "L3", "L4", "L5", "S1", "S1", "S2", "S2", "S2")
 
@@ -25,7 +36,9 @@ class Canal:
         self._grid = np.arange(-240.0, 230.0, 1.0)
         names = list(_SAC)
         at = [column.s_of(n) for n in names]
-        start, depth, width = (np.interp(self._grid, at, [_SAC[n][k] for n in names]) for k in range(3))
+        start, depth, width = (
+            np.interp(self._grid, at, [_SAC[n][k] for n in names]) for k in range(3)
+        )
         self.sac_end_s = column.s_of("S2") + float(random.uniform(-8, 6))
         taper = np.sqrt(np.clip((self.sac_end_s - self._grid) / 22, 0, 1))
         depth, width = depth * taper, width * taper
@@ -41,14 +54,19 @@ class Canal:
         canal_names = [level.name for level in column.levels]
         canal_s = [column.s_of(n) for n in canal_names]
         canal = np.interp(self._grid, canal_s, [column.by_name[n].canal_ap for n in canal_names])
-        half_canal = np.interp(self._grid, canal_s, [column.by_name[n].canal_width / 2 for n in canal_names])
-        # LF apex: close behind the canal under a lamina, further back between laminae (shifted caudally).
+        half_canal = np.interp(
+            self._grid, canal_s, [column.by_name[n].canal_width / 2 for n in canal_names]
+        )
+        # LF apex: close behind the canal under a lamina, further back between laminae (shifted
+        # caudally).
         lamina = np.zeros_like(self._grid)
         for level in column.levels:
             lamina += np.exp(-(((self._grid - column.s_of(level.name) - 5) / 8.5) ** 2))
         apex = canal + 5.6 - 4.4 * np.clip(lamina, 0, 1)
         self.conus_s = column.s_of("L1") + 12 + float(np.clip(random.normal(0, 6), -12, 12))
-        self._tables = np.stack([start + depth / 2, depth / 2, width / 2, apex, half_canal, between]).astype(np.float32)
+        self._tables = np.stack(
+            [start + depth / 2, depth / 2, width / 2, apex, half_canal, between]
+        ).astype(np.float32)
         self._strands(random)
 
     def _lookup(self, table: np.ndarray, s: np.ndarray) -> np.ndarray:
@@ -56,7 +74,7 @@ class Canal:
         position = np.clip(s - np.float32(self._grid[0]), 0, table.shape[1] - 1.01)
         low = position.astype(np.int32)
         frac = position - low
-        return table[:, low] * (1 - frac) + table[:, low + 1] * frac
+        return np.asarray(table[:, low] * (1 - frac) + table[:, low + 1] * frac)
 
     def _strands(self, random: np.random.Generator) -> None:
         """Cauda equina: for every strand its place in the unit disc of the sac, along s."""
@@ -65,7 +83,8 @@ class Canal:
         for side in (-1, 1):
             for rank, name in enumerate(_ROOTS * 2):
                 exit_s = self._column.s_of(name) - 4 + random.uniform(-2, 2)
-                # Caudal roots lie medial and dorsal; each swings laterally and ventrally before it leaves.
+                # Caudal roots lie medial and dorsal; each swings laterally and ventrally before it
+                # leaves.
                 inner = side * (0.74 - 0.075 * (rank % len(_ROOTS)) + random.uniform(-0.06, 0.06))
                 dorsal = 0.22 + 0.45 * (1 - inner * inner) + random.uniform(-0.42, 0.14)
                 leave = np.clip(1 - (exit_s - s) / 34, 0, 1) ** 2
@@ -102,14 +121,14 @@ class Canal:
         if not index.size:
             return
         s, d = canvas.s[index], canvas.d[index]
-        centre, half_d, half_x, _, _, between = self._lookup(self._tables, s)
+        centre, half_d, half_x, _, _, _ = self._lookup(self._tables, s)
         keep = half_d > 0.3
         index, s, d, centre, half_d, half_x = (
             v[keep] for v in (index, s, d, centre, half_d, half_x)
         )
         x = canvas.x[index]
         v = d - centre
-        distance, r = superellipse(x, v, half_x, half_d, 1.7)
+        distance, _ = superellipse(x, v, half_x, half_d, 1.7)
         free = canvas.bone[index] > 0.2
         canvas.paint(index, free & (distance < 0.3), Label.LIGAMENT)
         inside = free & (distance < 0)
@@ -120,9 +139,16 @@ class Canal:
         cord_x, cord_d = 4.6 * swelling * taper + 0.01, 3.7 * swelling * taper + 0.01
         shift = 0.6 + 1.6 * (1 - taper)
         cord, _ = superellipse(x, v - shift, cord_x, cord_d, 2.0)
-        canvas.paint(index, inside & (cord < 0) & (s < self.conus_s), Label.CORD, 0.97 + 0.04 * canvas.rough[3, index])
+        canvas.paint(
+            index,
+            inside & (cord < 0) & (s < self.conus_s),
+            Label.CORD,
+            0.97 + 0.04 * canvas.rough[3, index],
+        )
 
-        caudal = np.flatnonzero(inside & (s > self.conus_s - 40) & ((cord > 0) | (s > self.conus_s)))
+        caudal = np.flatnonzero(
+            inside & (s > self.conus_s - 40) & ((cord > 0) | (s > self.conus_s))
+        )
         if caudal.size:
             chosen = index[caudal]
             sc = s[caudal]
@@ -138,10 +164,12 @@ class Canal:
             canvas.paint(chosen, nearest < 0.62**2, Label.NERVE)
 
     def paint_roots(self, canvas: Canvas) -> None:
-        """Root and ganglion in every neural foramen, and the nerve on its way out; painted after bone."""
+        """Root and ganglion in every neural foramen, and the nerve beyond; painted after bone."""
         column = self._column
         for level in column.levels:
-            index = canvas.within((-62, 62), (level.y - 30, level.y + 45), (level.z - 52, level.z + 12))
+            index = canvas.within(
+                (-62, 62), (level.y - 30, level.y + 45), (level.z - 52, level.z + 12)
+            )
             if not index.size:
                 continue
             u, w = level.to_local(canvas.y[index], canvas.z[index])
@@ -151,10 +179,33 @@ class Canal:
             w = w + 0.5 * canvas.rough[0, index]
             u = u + 0.6 * canvas.rough[1, index]
             thick = 1.0 if level.name.startswith("L") else 0.75
-            first = capsule(ax, u, w, (half - 3, wall + 7, 2), (half + 4, wall + 6, -bottom * 0.55), 1.3, 2.1 * thick)
-            ganglion = capsule(ax, u, w, (half + 4, wall + 5.5, -bottom * 0.5), (half + 10, wall + 3.5, -bottom * 0.85),
-                               2.2 * thick, 2.7 * thick)  # fmt: skip
-            out = capsule(ax, u, w, (half + 10, wall + 3.5, -bottom * 0.85), (half + 22, wall - 14, -bottom - 26), 2.1, 1.8)
+            first = capsule(
+                ax,
+                u,
+                w,
+                (half - 3, wall + 7, 2),
+                (half + 4, wall + 6, -bottom * 0.55),
+                1.3,
+                2.1 * thick,
+            )
+            ganglion = capsule(
+                ax,
+                u,
+                w,
+                (half + 4, wall + 5.5, -bottom * 0.5),
+                (half + 10, wall + 3.5, -bottom * 0.85),
+                2.2 * thick,
+                2.7 * thick,
+            )
+            out = capsule(
+                ax,
+                u,
+                w,
+                (half + 10, wall + 3.5, -bottom * 0.85),
+                (half + 22, wall - 14, -bottom - 26),
+                2.1,
+                1.8,
+            )
             nerve = np.minimum(np.minimum(first, ganglion), out)
             soft = (canvas.bone[index] > 0.6) & (nerve < 0)
             canvas.paint(index, soft, Label.NERVE, 0.95)

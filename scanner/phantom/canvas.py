@@ -1,10 +1,12 @@
-"""A block of points being painted: coordinates, shared scratch distances, and the three output arrays.
+"""A block of points being painted: coordinates, shared distances, and the three output arrays.
 
-Anatomy modules paint in order, later ones over earlier ones. Each asks for the points in its bounding box first
-and works on those alone.
+Anatomy modules paint in order, later ones over earlier ones. Each asks for the points in its
+bounding box first and works on those alone.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -17,7 +19,7 @@ FAR = np.float32(99.0)
 
 
 class Patient:
-    """What all anatomy modules share: parameters, column and noise fields of one phantom patient."""
+    """What all anatomy modules share: parameters, column and noise fields of one patient."""
 
     def __init__(self, parameters: SpineParameters) -> None:
         self.parameters = parameters
@@ -40,6 +42,10 @@ class Canvas:
         Spine coordinates of (y, z).
     rough : ndarray (channel = 4, point), float32
         Unit noise of about 11 mm wavelength: roughness of surfaces, patches of marrow.
+    warp : ndarray (channel = 4, point), float32
+        The unit noise behind the domain warp, about 55 mm wavelength.
+    depth, fat_depth : ndarray (point), float32
+        Depth below the skin and the thickness of the subcutaneous fat there, mm.
     bone, sacrum : ndarray (point), float32
         Distance to the nearest bone of the spine and to the sacrum, filled in as they are painted.
     labels, density, fat : ndarray (point)
@@ -56,6 +62,9 @@ class Canvas:
         self.soft_y = y + 2.2 * warp[1] + 0.5 * self.rough[1]
         self.soft_z = z + 2.2 * warp[2]
         self.warp = warp
+        # Set by the body: depth below the skin, and depth at which muscle begins.
+        self.depth = np.zeros_like(x)
+        self.fat_depth = np.zeros_like(x)
         self._extent = [(float(v.min()), float(v.max())) for v in (x, y, z, self.s, self.d)]
         self.labels = np.zeros(x.shape, np.uint8)
         self.density = np.ones(x.shape, np.float32)
@@ -64,11 +73,16 @@ class Canvas:
         self.sacrum = np.full(x.shape, FAR)
 
     def grain(self, index: np.ndarray) -> np.ndarray:
-        """Uniform noise in -0.5 to 0.5 without correlation: dithers one tissue gradually into another."""
-        hashed = np.sin(self.x[index] * 12.9898 + self.y[index] * 78.233 + self.z[index] * 37.719) * 4375.85
-        return hashed - np.floor(hashed) - np.float32(0.5)
+        """Uncorrelated noise in -0.5 to 0.5: dithers one tissue gradually into another."""
+        hashed = (
+            np.sin(self.x[index] * 12.9898 + self.y[index] * 78.233 + self.z[index] * 37.719)
+            * 4375.85
+        )
+        return np.asarray(hashed - np.floor(hashed) - np.float32(0.5))
 
-    def within(self, x: tuple = (-999, 999), y: tuple = (-999, 999), z: tuple = (-999, 999)) -> np.ndarray:
+    def within(
+        self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float]
+    ) -> np.ndarray:
         """Indices of the points inside a box."""
         return self._select(zip((self.x, self.y, self.z), self._extent[:3], (x, y, z)))
 
@@ -77,7 +91,9 @@ class Canvas:
         coordinates = (self.x, self.s, self.d)
         return self._select(zip(coordinates, (self._extent[0], *self._extent[3:]), ((-x, x), s, d)))
 
-    def _select(self, tests) -> np.ndarray:
+    def _select(
+        self, tests: Iterable[tuple[np.ndarray, tuple[float, float], tuple[float, float]]]
+    ) -> np.ndarray:
         """Indices inside all ranges; a range that the whole block meets or misses costs nothing."""
         inside = None
         for values, (least, most), (low, high) in tests:

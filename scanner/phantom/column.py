@@ -1,17 +1,19 @@
-"""The vertebral column as numbers: sizes, positions and tilts of all levels, and coordinates along the spine.
+"""The vertebral column: sizes, positions and tilts of all levels, coordinates along the spine.
 
-The column is planar (mid-sagittal, y-z). Each level has a local frame: `u` posterior, `w` cranial, x to the
-left. The *spine coordinates* of a point are `s`, arc length along the posterior wall of the vertebral bodies
-counted caudally from L3, and `d`, distance posterior to that wall.
+The column is planar (mid-sagittal, y-z). Each level has a local frame: `u` posterior, `w` cranial,
+x to the left. The *spine coordinates* of a point are `s`, arc length along the posterior wall of
+the vertebral bodies counted caudally from L3, and `d`, distance posterior to that wall.
 
-Sources: body heights and end-plate widths, Bonczar 2024 (meta-analysis); end-plate depth, Panjabi 1992; canal,
-Griffith (CT, n=1080); disc heights, Shin 2024; segmental lordosis and body wedging as listed in the tables below
-(Scientific Reports 2022, s41598-022-21840-x). Thoracic and sacral rows are general knowledge.
+Sources: body heights and end-plate widths, Bonczar 2024 (meta-analysis); end-plate depth, Panjabi
+1992; canal, Griffith (CT, n=1080); disc heights, Shin 2024; segmental lordosis and body wedging as
+listed in the tables below (Scientific Reports 2022, s41598-022-21840-x). Thoracic and sacral rows
+are general knowledge.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -19,7 +21,8 @@ from scipy.spatial import cKDTree
 
 from scanner.phantom.parameters import SpineParameters
 
-# Per level: posterior, anterior body height, width, depth, middle height of the disc below, canal AP, canal width.
+# Per level: posterior, anterior body height, width, depth, middle height of the disc below, canal
+# AP, canal width.
 _SIZES = {
     "T9": (20.6, 19.6, 31.0, 29.0, 3.8, 15.0, 17.5),
     "T10": (21.8, 20.8, 32.5, 30.0, 4.2, 15.0, 17.5),
@@ -32,13 +35,25 @@ _SIZES = {
     "L5": (24.11, 27.44, 48.81, 35.7, 8.14, 19.67, 29.55),
 }
 # Depth of the superior and inferior end-plate concavity.
-_CONCAVITY = {"T9": (0.8, 0.8), "T10": (0.8, 0.9), "T11": (0.9, 1.0), "T12": (1.0, 1.2), "L1": (1.1, 1.4),
-              "L2": (1.2, 1.6), "L3": (1.3, 1.7), "L4": (1.3, 1.5), "L5": (1.2, 0.9)}  # fmt: skip
+_CONCAVITY = {
+    "T9": (0.8, 0.8),
+    "T10": (0.8, 0.9),
+    "T11": (0.9, 1.0),
+    "T12": (1.0, 1.2),
+    "L1": (1.1, 1.4),
+    "L2": (1.2, 1.6),
+    "L3": (1.3, 1.7),
+    "L4": (1.3, 1.5),
+    "L5": (1.2, 0.9),
+}
 _SACRAL_CONCAVITY = 0.4
-# Share of the L1-S1 lordosis (superior end plate to superior end plate) at the average 50.9 degrees.
+_S1_WIDTH = 50.0
+# Share of the L1-S1 lordosis (superior end plate to superior end plate) at the average 50.9
+# degrees.
 _SHARES_DEG = {"L1": 0.9, "L2": 6.2, "L3": 8.9, "L4": 13.1, "L5": 21.8}
 _THORACIC_DISC_DEG = {"T9": 0.0, "T10": 0.3, "T11": 0.8, "T12": 2.0}
-# Sacrum: superior depth, height, tilt against the superior end plate of S1, half width of the fused body.
+# Sacrum: superior depth, height, tilt against the superior end plate of S1, half width of the
+# fused body.
 _SACRUM = {
     "S1": (33.0, 29.0, 3.0, 23.0),
     "S2": (22.5, 24.0, 1.0, 18.0),
@@ -74,9 +89,7 @@ class Level:
 
     def to_local(self, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Local (u, w) of points (y, z)."""
-        cos, sin = np.float32(np.cos(self.tilt)), np.float32(np.sin(self.tilt))
-        dy, dz = y - np.float32(self.y), z - np.float32(self.z)
-        return dy * cos + dz * sin, dz * cos - dy * sin
+        return _to_local(self, y, z)
 
     def to_plane(self, u: float, w: float) -> tuple[float, float]:
         """(y, z) of a local point."""
@@ -84,7 +97,7 @@ class Level:
         return self.y + u * cos - w * sin, self.z + u * sin + w * cos
 
     def corner(self, posterior: bool, superior: bool) -> tuple[float, float]:
-        """(y, z) where the line of an end plate meets the line of the anterior or posterior wall."""
+        """(y, z) where the line of an end plate meets the line of a wall."""
         u = self.depth / 2 * (1 if posterior else -1)
         w = self.height / 2 - u * np.tan(self.wedge / 2)
         return self.to_plane(u, w if superior else -w)
@@ -103,7 +116,18 @@ class Disc:
     width: float
     depth: float
 
-    to_local = Level.to_local
+    def to_local(self, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Local (u, w) of points (y, z)."""
+        return _to_local(self, y, z)
+
+
+def _to_local(frame: Level | Disc, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    cos, sin = np.float32(np.cos(frame.tilt)), np.float32(np.sin(frame.tilt))
+    dy, dz = y - np.float32(frame.y), z - np.float32(frame.z)
+    return dy * cos + dz * sin, dz * cos - dy * sin
+
+
+_Placed = TypeVar("_Placed", Level, Disc)
 
 
 class Column:
@@ -159,19 +183,26 @@ class Column:
         Returns
         -------
         s, d : ndarray (point), float32, mm
-            Arc length (caudal positive, zero beside L3) and distance posterior to the posterior wall.
+            Arc length (caudal positive, zero beside L3) and distance posterior to the posterior
+            wall.
         """
         rows, columns = self._map_shape
         fy = np.clip((y - self._corner[0]) / self._step, 0, rows - 1.001)
         fz = np.clip((z - self._corner[1]) / self._step, 0, columns - 1.001)
         iy, iz = fy.astype(np.int32), fz.astype(np.int32)
-        fy = (fy - iy).astype(np.float32)[:, None]
-        fz = (fz - iz).astype(np.float32)[:, None]
+        part_y = (fy - iy).astype(np.float32)[:, None]
+        part_z = (fz - iz).astype(np.float32)[:, None]
         index = iy * columns + iz
-        near = self._map.take(index, axis=0) * (1 - fz) + self._map.take(index + 1, axis=0) * fz
+        near = (
+            self._map.take(index, axis=0) * (1 - part_z)
+            + self._map.take(index + 1, axis=0) * part_z
+        )
         index += columns
-        far = self._map.take(index, axis=0) * (1 - fz) + self._map.take(index + 1, axis=0) * fz
-        near += (far - near) * fy
+        far = (
+            self._map.take(index, axis=0) * (1 - part_z)
+            + self._map.take(index + 1, axis=0) * part_z
+        )
+        near += (far - near) * part_y
         return np.ascontiguousarray(near[:, 0]), np.ascontiguousarray(near[:, 1])
 
     def s_of(self, name: str) -> float:
@@ -196,47 +227,54 @@ def _stack(lordosis_deg: float) -> tuple[tuple[Level, ...], tuple[Disc, ...], tu
     disc_wedge = {n: a * stretch for n, a in natural.items()}
     disc_wedge |= {n: np.radians(a) for n, a in _THORACIC_DISC_DEG.items()}
 
-    # Sacral slope about 0.8 of the lordosis; the tilt of the first end plate follows by subtraction.
+    # Sacral slope about 0.8 of the lordosis; the tilt of the first end plate follows by
+    # subtraction.
     slope = np.radians(0.8 * lordosis_deg)
     tilt = slope - sum(wedge.values()) - sum(disc_wedge.values())
-    y = z = 0.0
+    at = np.zeros(2)
     levels: list[Level] = []
-    discs: list[tuple] = []
+    discs: list[Disc] = []
     for i, name in enumerate(LEVELS):
-        post, ant, width, depth, disc_height, canal_ap, canal_width = _SIZES[name]
+        post, ant, width, depth, disc_height, *canal = _SIZES[name]
         height, mid = (post + ant) / 2, tilt + wedge[name] / 2
-        y, z = y + np.sin(mid) * height / 2, z - np.cos(mid) * height / 2
-        levels.append(Level(name, y, z, mid, height, wedge[name], width, depth, canal_ap, canal_width,
-                            *_CONCAVITY[name]))  # fmt: skip
-        y, z = y + np.sin(mid) * height / 2, z - np.cos(mid) * height / 2
+        half = height / 2 * np.array([np.sin(mid), -np.cos(mid)])
+        at += half
+        frame = (*at, mid, height, wedge[name], width, depth, *canal, *_CONCAVITY[name])
+        levels.append(_level(name, *frame))
+        at += half
         below = LEVELS[i + 1] if i + 1 < len(LEVELS) else "S1"
         below_concavity = _CONCAVITY[below][0] if below in _CONCAVITY else _SACRAL_CONCAVITY
         rim = disc_height - _CONCAVITY[name][1] - below_concavity
         mid = tilt + wedge[name] + disc_wedge[name] / 2
-        y, z = y + np.sin(mid) * rim / 2, z - np.cos(mid) * rim / 2
-        below_size = _SIZES[below] if below in _SIZES else (0, 0, 50.0, _SACRUM["S1"][0])
-        discs.append((name, below, y, z, mid, disc_height, (width + below_size[2]) / 2,
-                      (depth + below_size[3]) / 2))  # fmt: skip
-        y, z = y + np.sin(mid) * rim / 2, z - np.cos(mid) * rim / 2
+        half = rim / 2 * np.array([np.sin(mid), -np.cos(mid)])
+        at += half
+        below_width, below_depth = (
+            _SIZES[below][2:4] if below in _SIZES else (_S1_WIDTH, _SACRUM["S1"][0])
+        )
+        size = (disc_height, (width + below_width) / 2, (depth + below_depth) / 2)
+        discs.append(Disc(name, below, float(at[0]), float(at[1]), float(mid), *size))
+        at += half
         tilt += wedge[name] + disc_wedge[name]
 
-    # The sacrum hangs from the posterior corner of its end plate, so that its dorsal wall is continuous.
+    # The sacrum hangs from the posterior corner of its end plate: one continuous dorsal wall.
     sacrum: list[Level] = []
-    wall = np.array([y, z]) + _SACRUM["S1"][0] / 2 * np.array([np.cos(tilt), np.sin(tilt)])
+    wall = at + _SACRUM["S1"][0] / 2 * np.array([np.cos(tilt), np.sin(tilt)])
     for name, (depth, height, turn, half_width) in _SACRUM.items():
         mid = tilt + np.radians(turn)
         caudal = np.array([np.sin(mid), -np.cos(mid)])
         centre = wall + caudal * height / 2 - depth / 2 * np.array([np.cos(mid), np.sin(mid)])
         sacral_wedge = 2 * np.radians(turn) if name == "S1" else 0.0
-        sacrum.append(Level(name, *centre, mid, height, sacral_wedge, 2 * half_width, depth, 0.0, 0.0,
-                            _SACRAL_CONCAVITY, 0.0))  # fmt: skip
+        frame = (*centre, mid, height, sacral_wedge, 2 * half_width, depth, 0, 0)
+        sacrum.append(_level(name, *frame, _SACRAL_CONCAVITY, 0))
         wall = wall + caudal * height
     base = next(level for level in levels if level.name == "L3")
 
-    def moved(level: Level) -> Level:
-        values = {**level.__dict__, "y": level.y - base.y, "z": level.z - base.z}
-        # Plain floats: a NumPy scalar would turn every float32 array it meets into float64.
-        return Level(**{k: v if isinstance(v, str) else float(v) for k, v in values.items()})
+    def moved(part: _Placed) -> _Placed:
+        return replace(part, y=part.y - base.y, z=part.z - base.z)
 
-    shifted = tuple(Disc(d[0], d[1], *(float(v) for v in (d[2] - base.y, d[3] - base.z, *d[4:]))) for d in discs)
-    return tuple(map(moved, levels)), shifted, tuple(map(moved, sacrum))
+    return tuple(map(moved, levels)), tuple(map(moved, discs)), tuple(map(moved, sacrum))
+
+
+def _level(name: str, *values: float) -> Level:
+    """A level of plain floats: a NumPy scalar would turn every float32 array into float64."""
+    return Level(name, *(float(v) for v in values))

@@ -1,7 +1,8 @@
 """Intervertebral discs and the longitudinal ligaments.
 
-Hydration falls smoothly from the nucleus to the outer annulus; it is turned into five tissues, from a wet nucleus
-to ligament. Degeneration follows age and is worst at L4/5 and L5/S1 (as in the Pfirrmann scale, grades 1-5).
+Hydration falls smoothly from the nucleus to the outer annulus; it is turned into five tissues,
+from a wet nucleus to ligament. Degeneration follows age and is worst at L4/5 and L5/S1 (as in the
+Pfirrmann scale, grades 1-5).
 """
 
 from __future__ import annotations
@@ -9,11 +10,22 @@ from __future__ import annotations
 import numpy as np
 
 from scanner.phantom.canvas import Canvas, Patient
+from scanner.phantom.column import Disc
 from scanner.phantom.shapes import superellipse
 from scanner.tissues import Label
 
 # Added degeneration per disc, above level (general knowledge: caudal discs go first).
-_BURDEN = {"T9": 0.0, "T10": 0.0, "T11": 0.02, "T12": 0.0, "L1": -0.03, "L2": 0.02, "L3": 0.05, "L4": 0.22, "L5": 0.3}
+_BURDEN = {
+    "T9": 0.0,
+    "T10": 0.0,
+    "T11": 0.02,
+    "T12": 0.0,
+    "L1": -0.03,
+    "L2": 0.02,
+    "L3": 0.05,
+    "L4": 0.22,
+    "L5": 0.3,
+}
 
 
 class Discs:
@@ -24,7 +36,8 @@ class Discs:
         base = (patient.parameters.age - 22) / 95
         noise = patient.random.normal(0, 0.07, len(self._discs))
         self.degeneration = [
-            float(np.clip(base + _BURDEN[disc.above] + extra, 0, 1)) for disc, extra in zip(self._discs, noise)
+            float(np.clip(base + _BURDEN[disc.above] + extra, 0, 1))
+            for disc, extra in zip(self._discs, noise)
         ]
 
     def paint(self, canvas: Canvas) -> None:
@@ -41,7 +54,16 @@ class Discs:
                 continue
             self._paint_disc(canvas, index, disc, degeneration, u, w, bone)
 
-    def _paint_disc(self, canvas, index, disc, degeneration, u, w, bone) -> None:
+    def _paint_disc(
+        self,
+        canvas: Canvas,
+        index: np.ndarray,
+        disc: Disc,
+        degeneration: float,
+        u: np.ndarray,
+        w: np.ndarray,
+        bone: np.ndarray,
+    ) -> None:
         x = canvas.x[index]
         rough = canvas.rough[:, index]
         bulge = -0.3 + 1.3 * degeneration
@@ -49,7 +71,7 @@ class Discs:
         shaped = u * (1 + 0.05 * dent)
         half_x = disc.width / 2 + bulge
         half_u = disc.depth / 2 + 0.5 * bulge - 0.5 * (u < 0)
-        radial, r = superellipse(x, shaped, half_x, half_u, 1.25)
+        radial, _ = superellipse(x, shaped, half_x, half_u, 1.25)
         # The free edge is convex between the rims.
         radial = radial + 0.4 * rough[0] + 0.05 * w * w * (3.0 / disc.height)
         inside = radial < 0
@@ -59,7 +81,9 @@ class Discs:
         plate = np.clip(bone * 0.55, 0, 1)
         hydration = np.clip((0.88 - core) * 2.6, 0, 1) * (0.45 + 0.55 * plate)
         cleft = np.exp(-(((w - 0.35 * rough[2]) / 0.8) ** 2)) * np.clip((0.62 - core) * 4, 0, 1)
-        hydration = hydration * (1 - (0.16 + 0.15 * degeneration) * cleft) * (1 - 0.9 * degeneration)
+        hydration = (
+            hydration * (1 - (0.16 + 0.15 * degeneration) * cleft) * (1 - 0.9 * degeneration)
+        )
         hydration = hydration + 0.035 * fine[0] + 0.18 * canvas.grain(index)
         canvas.paint(index, inside, Label.ANNULUS, 0.95 + 0.08 * fine[1])
         for threshold, label in (

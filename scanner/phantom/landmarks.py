@@ -1,8 +1,9 @@
 """Exact anatomical landmarks of the phantom, in body coordinates before scoliosis and scale.
 
 Names: `L3` (body centre), `L3_superior_anterior`, `L3_superior_posterior`, `L3_inferior_anterior`,
-`L3_inferior_posterior` (where end plate and wall lines meet), `S2_dorsal_superior`, `S2_dorsal_inferior` (ends of
-the dorsal cortex of a sacral body), `SI_left`, `SI_right` (middle of the auricular surface).
+`L3_inferior_posterior` (where end plate and wall lines meet), `S2_dorsal_superior`,
+`S2_dorsal_inferior` (ends of the dorsal cortex of a sacral body), `SI_left`, `SI_right` (middle of
+the auricular surface).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ def landmarks(column: Column, pelvis: Pelvis) -> dict[str, np.ndarray]:
     named = {level.name: level for level in (*column.levels, column.by_name["S1"])}
     for name, level in named.items():
         found[name] = np.array([0.0, level.y, level.z])
-        for superior in (True, False):
+        # The lower border of S1 is fused: it has no end plate.
+        for superior in (True,) if name == "S1" else (True, False):
             for posterior in (True, False):
-                key = f"{name}_{'superior' if superior else 'inferior'}_{'posterior' if posterior else 'anterior'}"
-                found[key] = np.array([0.0, *level.corner(posterior, superior)])
+                end = "superior" if superior else "inferior"
+                wall = "posterior" if posterior else "anterior"
+                found[f"{name}_{end}_{wall}"] = np.array([0.0, *level.corner(posterior, superior)])
     for name in ("S1", "S2", "S3"):
         level = column.by_name[name]
         for end, w in (("superior", level.height / 2), ("inferior", -level.height / 2)):

@@ -1,7 +1,8 @@
 """Texture of bone marrow: patchy red and yellow marrow whose mean follows age.
 
-Mean fat fractions: PDFF of L1-L4 at 3 T by decade (fendo.2018.00141), near 0.55 in old age (general knowledge).
-Patches of 5-15 mm are the main normal variant that resembles oedema, so they are always there.
+Mean fat fractions: PDFF of L1-L4 at 3 T by decade (fendo.2018.00141), near 0.55 in old age
+(general knowledge). Patches of 5-15 mm are the main normal variant that resembles oedema, so they
+are always there.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ def mean_fat_fraction(age: float) -> float:
     return float(np.clip(0.14 + 0.0055 * age, 0.2, 0.62))
 
 
-def paint_marrow(canvas: Canvas, index: np.ndarray, mask: np.ndarray, shift: np.ndarray | float) -> None:
+def paint_marrow(
+    canvas: Canvas, index: np.ndarray, mask: np.ndarray, shift: np.ndarray | float
+) -> None:
     """Paint marrow; `shift` moves the local mean fat fraction."""
     inside = index[mask]
     patient = canvas.patient
     coarse = canvas.rough[:, inside]
-    fine = patient.texture_noise(canvas.x[inside], canvas.y[inside], canvas.z[inside], (2.6, 2.6, 3.6), 2)
+    fine = patient.texture_noise(
+        canvas.x[inside], canvas.y[inside], canvas.z[inside], (2.6, 2.6, 3.6), 2
+    )
     local_shift = shift[mask] if isinstance(shift, np.ndarray) else shift
     fat = mean_fat_fraction(patient.parameters.age) + local_shift
     fat = fat + 0.055 * coarse[1] + 0.035 * coarse[2] * np.abs(coarse[3]) + 0.05 * fine[0]

@@ -1,7 +1,8 @@
 """Seeded smooth 3D noise: the irregularity of every surface and the texture of every tissue.
 
-A small periodic volume of band-limited noise is made once by filtering white noise in k-space; at run time it is
-only interpolated. No grid is visible because the noise has no energy near the lattice's own frequency.
+A small periodic volume of band-limited noise is made once by filtering white noise in k-space; at
+run time it is only interpolated. No grid is visible because the noise has no energy near the
+lattice's own frequency.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class Noise:
     def __init__(self, seed: int) -> None:
         white = np.random.default_rng(seed).standard_normal((4, _SIZE, _SIZE, _SIZE), np.float32)
         full, half = np.fft.fftfreq(_SIZE), np.fft.rfftfreq(_SIZE)
-        radius = np.sqrt(full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2)
+        radius = np.sqrt(
+            full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2
+        )
         # A broad band around the wavelength: a single ring would look like leopard skin.
         band = np.exp(-((radius * _LATTICE_PER_WAVELENGTH) ** 2)).astype(np.float32)
         band[0, 0, 0] = 0

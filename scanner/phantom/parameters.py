@@ -16,7 +16,8 @@ class SpineParameters:
     Attributes
     ----------
     age : float
-        Years, 18-95. Drives marrow fat, disc hydration, muscle fat and the width of the sacroiliac joint space.
+        Years, 18-95. Drives marrow fat, disc hydration, muscle fat and the width of the sacroiliac
+        joint space.
     size : float
         Scale of the whole body, 0.8-1.2.
     lordosis_deg : float
@@ -36,7 +37,12 @@ class SpineParameters:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        ranges = {"age": (18, 95), "size": (0.8, 1.2), "lordosis_deg": (20, 75), "seed": (0, 2**32 - 1)}
+        ranges = {
+            "age": (18, 95),
+            "size": (0.8, 1.2),
+            "lordosis_deg": (20, 75),
+            "seed": (0, 2**32 - 1),
+        }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not low <= value <= high:

@@ -1,11 +1,12 @@
 """Sacrum, ilia and sacroiliac joints.
 
-The sacrum lives in spine coordinates (s, d); the joint is one mid-surface |x| = f(s, d) with sacrum and ilium on
-either side of it. Inside the L-shaped auricular region the joint space is narrow and holds cartilage, behind it
-the space widens and holds the fatty interosseous ligament.
+The sacrum lives in spine coordinates (s, d); the joint is one mid-surface |x| = f(s, d) with
+sacrum and ilium on either side of it. Inside the L-shaped auricular region the joint space is
+narrow and holds cartilage, behind it the space widens and holds the fatty interosseous ligament.
 
-Sources: auricular limbs 44 and 56 mm at 93 degrees, Ebraheim 1993; inter-auricular distance 108.7 mm, PMC5799488;
-joint space 2.5 mm below 40 y and 1.5 mm above, Demir 2007. Tilts of the joint are general knowledge.
+Sources: auricular limbs 44 and 56 mm at 93 degrees, Ebraheim 1993; inter-auricular distance 108.7
+mm, PMC5799488; joint space 2.5 mm below 40 y and 1.5 mm above, Demir 2007. Tilts of the joint are
+general knowledge.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _CONVERGE_CAUDAL = 0.27
 _CONVERGE_DORSAL = 0.24
 _SACRAL_SUBCHONDRAL = 1.3
 _ILIAC_SUBCHONDRAL = 1.9
-# At the cranial border of S1..S5, Co1 and the tip: body front, ala front, back of the lateral mass, canal depth,
-# canal half width, half width of the whole bone.
+# At the cranial border of S1..S5, Co1 and the tip: body front, ala front, back of the lateral
+# mass, canal depth, canal half width, half width of the whole bone.
 _ROWS = (
     (-33.0, -21.0, 15.0, 14.5, 15.0, 60.0),
     (-23.5, -17.0, 15.5, 11.0, 12.0, 60.0),
@@ -79,7 +80,10 @@ class Pelvis:
     def joint_surface(self, s: np.ndarray, d: np.ndarray) -> np.ndarray:
         """|x| of the middle of the sacroiliac joint, before irregularity."""
         ahead = np.clip(s - self.borders[0], -25, 90)
-        return _HALF_INTERAURICULAR - _CONVERGE_CAUDAL * (ahead - 12) - _CONVERGE_DORSAL * (np.clip(d, -45, 45) + 15)
+        caudal = _CONVERGE_CAUDAL * (ahead - 12)
+        return np.asarray(
+            _HALF_INTERAURICULAR - caudal - _CONVERGE_DORSAL * (np.clip(d, -45, 45) + 15)
+        )
 
     def auricular(self, s: np.ndarray, d: np.ndarray) -> np.ndarray:
         """Distance to the L-shaped auricular region in the plane of the joint (negative inside)."""
@@ -88,7 +92,7 @@ class Pelvis:
         cranial = box(s - (s0 + 15), d + 1, zero, (10.0, 21.0, 9.0), 7.0)
         lean = d - 0.20 * (s - s0)
         caudal = box(s - (s0 + 33), lean + 12.5, zero, (28.0, 9.5, 9.0), 7.0)
-        return np.minimum(cranial, caudal)
+        return np.asarray(np.minimum(cranial, caudal))
 
     def paint(self, canvas: Canvas) -> None:
         """Paint both bones and the joints."""
@@ -108,31 +112,59 @@ class Pelvis:
 
         ilium, offset, thickness = self._ilium(canvas, index, ax, off - gap * 0.5, rough)
         sacrum = np.full(index.size, FAR)
-        central = (ax < 68) & (d > -44) & (d < 38) & (s > self.borders[0] - 12) & (s < self.borders[-1] + 6)
+        central = (
+            (ax < 68)
+            & (d > -44)
+            & (d < 38)
+            & (s > self.borders[0] - 12)
+            & (s < self.borders[-1] + 6)
+        )
         near = np.flatnonzero(central)
         part = (index[near], ax[near], s[near], d[near])
-        sacrum[near], endplate, holes = self._sacrum(canvas, *part, (off + gap * 0.5)[near], rough[:, near])
+        sacrum[near], endplate, holes = self._sacrum(
+            canvas, *part, (off + gap * 0.5)[near], rough[:, near]
+        )
 
-        between = (off > -gap * 0.5 - 1) & (off < gap * 0.5 + 1) & (s > self.borders[0] - 4) & (s < self.borders[0] + 66)
+        between = (
+            (off > -gap * 0.5 - 1)
+            & (off < gap * 0.5 + 1)
+            & (s > self.borders[0] - 4)
+            & (s < self.borders[0] + 66)
+        )
         open_joint = between & (sacrum > 0) & (ilium > 0) & (sacrum + ilium < gap + 1.0)
         articular = open_joint & (region < 0)
         space = index[open_joint]
         at = (canvas.x[space], canvas.y[space], canvas.z[space])
         fine = canvas.patient.texture_noise(*at, (3.5, 3.5, 7.0), 1)[0]
-        canvas.paint(space, slice(None), Label.CONNECTIVE, 0.8, np.clip(0.55 + 0.25 * fine, 0.1, 0.95))
+        canvas.paint(
+            space, slice(None), Label.CONNECTIVE, 0.8, np.clip(0.55 + 0.25 * fine, 0.1, 0.95)
+        )
         canvas.paint(index, articular, Label.CARTILAGE)
         canvas.paint(index, articular & (np.abs(off) < 0.12), Label.JOINT_FLUID, 0.5)
 
         near_joint = (region < 0) & (off > -6)
-        self._paint_sacrum(canvas, *part, sacrum[near], endplate, holes, near_joint[near], rough[:, near])
-        cortex = 0.9 + np.where((off < 4) & (region < 0), _ILIAC_SUBCHONDRAL - 0.9, 0.25) * (1 + 0.4 * rough[2])
+        self._paint_sacrum(
+            canvas, *part, sacrum[near], endplate, holes, near_joint[near], rough[:, near]
+        )
+        cortex = 0.9 + np.where((off < 4) & (region < 0), _ILIAC_SUBCHONDRAL - 0.9, 0.25) * (
+            1 + 0.4 * rough[2]
+        )
         cortex = cortex + 0.5 * canvas.grain(index)
         canvas.paint(index, ilium < 0, Label.CORTICAL_BONE)
         paint_marrow(canvas, index, ilium < -cortex, 0.10 + 0.05 * warp[0])
         canvas.sacrum[index] = sacrum
         paint_pelvic_muscles(canvas, index, np.minimum(ilium, sacrum), offset, thickness)
 
-    def _sacrum(self, canvas, index, ax, s, d, joint_side, rough):
+    def _sacrum(
+        self,
+        canvas: Canvas,
+        index: np.ndarray,
+        ax: np.ndarray,
+        s: np.ndarray,
+        d: np.ndarray,
+        joint_side: np.ndarray,
+        rough: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Signed distance to the sacrum, to the end plate of S1, and to the foramina and canal."""
         front, ala_front, back, canal_depth, canal_half, half_width = self._lookup(s)
         u, w = self.first.to_local(canvas.y[index], canvas.z[index])
@@ -142,7 +174,7 @@ class Pelvis:
         # The ala falls away laterally and rises again towards the joint's posterior end.
         lateral = np.clip((ax - 21) / 14, 0, 1)
         top = top_body + 4.5 * lateral * lateral * (3 - 2 * lateral) - 0.12 * np.maximum(ax - 35, 0)
-        blend = np.clip((ax - 15 - 0.0 * s) / 12, 0, 1)
+        blend = np.clip((ax - 15) / 12, 0, 1)
         blend = blend * blend * (3 - 2 * blend)
         belly = front + (ax / 23) ** 2 * 2.2
         surface = belly * (1 - blend) + ala_front * blend
@@ -155,23 +187,53 @@ class Pelvis:
         middle = 0.5 * (self.borders[0] + self.borders[3])
         ripple = 2.4 * np.cos((s - self.borders[0] - 12) * np.float32(2 * np.pi / 23))
         crest_back = back + 8.5 + ripple - 0.004 * (s - middle) ** 2 - 0.55 * ax
-        crest = smooth_max(np.maximum(d - crest_back, ax - 11), np.maximum(self.borders[0] + 9 - s, s - self.borders[4]), 3.0)
+        crest = smooth_max(
+            np.maximum(d - crest_back, ax - 11),
+            np.maximum(self.borders[0] + 9 - s, s - self.borders[4]),
+            3.0,
+        )
         crest = np.maximum(crest, -d)
         shell = smooth_min(shell, crest + 0.4 * rough[1], 3.0)
-        canal, _ = superellipse(ax, d - canal_depth * 0.5 + 0.25 * ax, canal_half, canal_depth * 0.5 + 0.2, 1.8)
+        canal, _ = superellipse(
+            ax, d - canal_depth * 0.5 + 0.25 * ax, canal_half, canal_depth * 0.5 + 0.2, 1.8
+        )
         canal = np.where(s < self.borders[5], canal, 5.0)
         foramen = np.full_like(ax, 99.0)
         warp = canvas.warp[:, index]
         for k, (offset, radius) in enumerate(_FORAMINA):
-            centre = offset - 0.22 * (d + 6) * (d < 6)
-            tall = radius * (1.0 + 0.02 * np.maximum(-d - 8, 0)) * np.where(d > 4, 0.55, 1.0)
-            skew = s - self.borders[k + 1] - 1.5 + 0.25 * (ax - centre) + 1.3 * warp[k % 4] + 0.020 * (d + 8) ** 2
+            centre = offset - 0.25 * (d + 6)
+            tall = (
+                radius
+                * (1.0 + 0.02 * np.maximum(-d - 8, 0))
+                * (1 - 0.45 * np.clip((d - 1) / 5, 0, 1))
+            )
+            skew = (
+                s
+                - self.borders[k + 1]
+                - 1.5
+                + 0.25 * (ax - centre)
+                + 1.3 * warp[k % 4]
+                + 0.020 * (d + 8) ** 2
+            )
             hole = np.sqrt(((ax - centre) * 0.80) ** 2 + skew * skew) - tall
             foramen = np.minimum(foramen, hole)
         holes = np.minimum(foramen + 1.1 * rough[2], canal)
         return smooth_max(shell, -holes, 2.0), top_body, np.maximum(holes, shell - 0.5)
 
-    def _paint_sacrum(self, canvas, index, ax, s, d, sacrum, endplate, holes, near_joint, rough):
+    def _paint_sacrum(
+        self,
+        canvas: Canvas,
+        index: np.ndarray,
+        ax: np.ndarray,
+        s: np.ndarray,
+        d: np.ndarray,
+        sacrum: np.ndarray,
+        endplate: np.ndarray,
+        holes: np.ndarray,
+        near_joint: np.ndarray,
+        rough: np.ndarray,
+    ) -> None:
+        """Foraminal fat and nerves, cortex, marrow and the remnant discs."""
         inside = sacrum < 0
         cortex = 0.85 + np.where(near_joint, _SACRAL_SUBCHONDRAL - 0.85, 0.0)
         cortex = cortex * (1 + 0.28 * rough[2]) + 0.5 * canvas.grain(index)
@@ -189,7 +251,9 @@ class Pelvis:
         shift = 0.05 + old_rim - 0.05 * ala + 0.03 * canvas.warp[1, index]
         paint_marrow(canvas, index, sacrum < -cortex, shift)
         # Remnant discs between the fused bodies, with their dark end plates.
-        for k, (half, thick, reach) in enumerate(((15.0, 1.3, 0.70), (10.0, 0.55, 0.6), (7.0, 0.3, 0.55), (5.0, 0.2, 0.5))):
+        for k, (half, thick, reach) in enumerate(
+            ((15.0, 1.3, 0.70), (10.0, 0.55, 0.6), (7.0, 0.3, 0.55), (5.0, 0.2, 0.5))
+        ):
             front = np.interp(self.borders[k + 1], self.borders, [row[0] for row in _ROWS])
             centre = front / 2
             lens = np.sqrt((ax / half) ** 2 + ((d - centre) / (-front * 0.5 * reach + 1.5)) ** 2)
@@ -198,10 +262,19 @@ class Pelvis:
             plate = inside & (lens < 1.04) & (across < thickness + 0.55 + 0.25 * rough[1])
             canvas.paint(index, plate, Label.CORTICAL_BONE)
             core = inside & (lens < 0.96) & (across < thickness)
-            canvas.paint(index, core, Label.NUCLEUS_INTERMEDIATE if k == 0 else Label.DISC_DESICCATED, 0.8)
+            canvas.paint(
+                index, core, Label.NUCLEUS_INTERMEDIATE if k == 0 else Label.DISC_DESICCATED, 0.8
+            )
 
-    def _ilium(self, canvas, index, ax, joint_side, rough):
-        """Signed distance to the ilium, and signed offset from its sheet (negative medially and in front)."""
+    def _ilium(
+        self,
+        canvas: Canvas,
+        index: np.ndarray,
+        ax: np.ndarray,
+        joint_side: np.ndarray,
+        rough: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Signed distance to the ilium; offset from its inner face; thickness of its sheet."""
         y, z = canvas.y[index], canvas.z[index]
         first = self.first
         row = np.clip(z - self._z[0], 0, self._z.size - 1).astype(np.int32)
@@ -218,7 +291,10 @@ class Pelvis:
         # Behind the front edge the medial surface is the joint itself; in front of it, the wing.
         into = np.clip(ahead / 6, 0, 1)
         offset = wing * lean * into + joint_side * (1 - into)
-        sheet = smooth_max(-offset, offset - thickness, 3.0) + 0.5 * rough[1] * into
+        warp = canvas.warp[:, index]
+        thickness = thickness * (1 + 0.10 * warp[1])
+        offset = offset + 1.6 * warp[2] * into
+        sheet = smooth_max(-offset, offset - thickness, 5.0) + 0.5 * rough[1] * into
         along = ahead * 1.4 + np.minimum(front_y - y, 0)
         top = first.z + 41 - 0.010 * (along - 45) ** 2 + 1.5 * rough[0]
         top = np.maximum(top, first.z - 45)
@@ -227,4 +303,4 @@ class Pelvis:
         bottom = np.where((ahead > 0) & (ahead <= 14), notch - ahead * 5, bottom)
         body = smooth_max(sheet, smooth_max(z - top, bottom - z, 3.0), 5.0)
         back = y - (front_y + 64 - 0.35 * np.maximum(z - first.z, 0))
-        return smooth_max(body, back, 5.0), offset, thickness
+        return smooth_max(body, back, 9.0), offset, thickness

@@ -12,17 +12,21 @@ import numpy as np
 def smooth_min(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
     """Union of two shapes with a fillet of about `radius` mm."""
     overlap = np.maximum(radius - np.abs(a - b), 0)
-    return np.minimum(a, b) - overlap * overlap * (0.25 / radius)
+    return np.asarray(np.minimum(a, b) - overlap * overlap * (0.25 / radius))
 
 
 def smooth_max(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
     """Intersection of two shapes with the edge rounded by about `radius` mm."""
     overlap = np.maximum(radius - np.abs(a - b), 0)
-    return np.maximum(a, b) + overlap * overlap * (0.25 / radius)
+    return np.asarray(np.maximum(a, b) + overlap * overlap * (0.25 / radius))
 
 
 def superellipse(
-    x: np.ndarray, y: np.ndarray, half_x: np.ndarray | float, half_y: np.ndarray | float, corner: float = 1.0
+    x: np.ndarray,
+    y: np.ndarray,
+    half_x: np.ndarray | float,
+    half_y: np.ndarray | float,
+    corner: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Radial distance to, and normalised radius of, a rounded oblong.
 
@@ -31,13 +35,16 @@ def superellipse(
     u = (x / half_x) ** 2
     v = (y / half_y) ** 2
     r = np.sqrt(np.sqrt(u * u + corner * u * v + v * v)) + np.float32(1e-6)
-    return np.sqrt(x * x + y * y) * (1 - 1 / r), r
+    # The small offset keeps the very centre inside.
+    return np.sqrt(x * x + y * y + np.float32(1e-8)) * (1 - 1 / r), r
 
 
-def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, half: tuple[float, float, float]) -> np.ndarray:
+def ellipsoid(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, half: tuple[float, float, float]
+) -> np.ndarray:
     """Radial distance to an ellipsoid at the origin."""
     r = np.sqrt((x / half[0]) ** 2 + (y / half[1]) ** 2 + (z / half[2]) ** 2) + np.float32(1e-6)
-    return np.sqrt(x * x + y * y + z * z) * (1 - 1 / r)
+    return np.asarray(np.sqrt(x * x + y * y + z * z + np.float32(1e-8)) * (1 - 1 / r))
 
 
 def capsule(
@@ -57,14 +64,22 @@ def capsule(
     py -= t * ay
     pz -= t * az
     last = radius if end_radius is None else end_radius
-    return np.sqrt(px * px + py * py + pz * pz) - (radius + t * np.float32(last - radius))
+    return np.asarray(
+        np.sqrt(px * px + py * py + pz * pz) - (radius + t * np.float32(last - radius))
+    )
 
 
-def box(x: np.ndarray, y: np.ndarray, z: np.ndarray, half: tuple, rounding: float) -> np.ndarray:
-    """Distance to a box at the origin whose edges are rounded by `rounding` mm. Halves may be arrays."""
+def box(
+    x: np.ndarray,
+    y: np.ndarray,
+    z: np.ndarray,
+    half: tuple[float | np.ndarray, ...],
+    rounding: float,
+) -> np.ndarray:
+    """Distance to a box at the origin with edges rounded by `rounding` mm."""
     qx = np.abs(x) - (half[0] - rounding)
     qy = np.abs(y) - (half[1] - rounding)
     qz = np.abs(z) - (half[2] - rounding)
     inside = np.minimum(np.maximum(np.maximum(qx, qy), qz), 0)
     qx, qy, qz = np.maximum(qx, 0), np.maximum(qy, 0), np.maximum(qz, 0)
-    return np.sqrt(qx * qx + qy * qy + qz * qz) + inside - rounding
+    return np.asarray(np.sqrt(qx * qx + qy * qy + qz * qz) + inside - rounding)

@@ -1,4 +1,4 @@
-"""`LumbarSpine`: the phantom itself. Puts the anatomy modules together and evaluates them at any points."""
+"""`LumbarSpine`: puts the anatomy modules together and evaluates them at any points."""
 
 from __future__ import annotations
 
@@ -50,7 +50,11 @@ class LumbarSpine:
         self.parameters = parameters or SpineParameters()
         self._patient = Patient(self.parameters)
         random = self._patient.random
-        self._scoliosis = (random.uniform(0.5, 2.5), random.uniform(0, 2 * np.pi), random.uniform(150, 260))
+        self._scoliosis = (
+            random.uniform(0.5, 2.5),
+            random.uniform(0, 2 * np.pi),
+            random.uniform(150, 260),
+        )
         patient = self._patient
         self._pelvis = Pelvis(patient)
         self._canal = Canal(patient)
@@ -60,7 +64,7 @@ class LumbarSpine:
     def _sideways(self, z: np.ndarray) -> np.ndarray:
         """Scoliotic shift of x at body height z."""
         amount, phase, period = self._scoliosis
-        return amount * (np.sin(z * (2 * np.pi / period) + phase) - np.sin(phase))
+        return np.asarray(amount * (np.sin(z * (2 * np.pi / period) + phase) - np.sin(phase)))
 
     def sample(self, points: np.ndarray) -> TissueSample:
         """Tissue at points.
@@ -79,7 +83,11 @@ class LumbarSpine:
         shape = points.shape[:-1]
         flat = points.reshape(-1, 3)
         count = len(flat)
-        labels, density, fat = np.empty(count, np.uint8), np.empty(count, np.float32), np.empty(count, np.float32)
+        labels, density, fat = (
+            np.empty(count, np.uint8),
+            np.empty(count, np.float32),
+            np.empty(count, np.float32),
+        )
         scale = np.float32(1 / self.parameters.size)
         for start in range(0, count, _BLOCK):
             part = slice(start, min(start + _BLOCK, count))
@@ -103,7 +111,7 @@ class LumbarSpine:
         self._canal.paint_sac(canvas)
 
     def b0_ppm(self, points: np.ndarray) -> np.ndarray:
-        """Off-resonance in ppm after shimming: lung and bowel gas, hips, and a residual of first and second order.
+        """Off-resonance in ppm after shimming: lung and bowel gas, hips, and a smooth residual.
 
         Parameters
         ----------

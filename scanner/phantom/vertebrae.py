@@ -1,7 +1,8 @@
-"""Vertebrae T9-L5: body, pedicles, laminae, articular, transverse and spinous processes, facet joints.
+"""Vertebrae T9-L5: bodies, pedicles, laminae, processes and facet joints.
 
-Each vertebra is one signed distance in its local frame. Neighbours write to two different arrays (even and odd
-levels), so that facing joint surfaces can be carved to a uniform joint space afterwards.
+Each vertebra is one signed distance in its local frame. Neighbours write to two different arrays
+(even and odd levels), so that facing joint surfaces can be carved to a uniform joint space
+afterwards.
 """
 
 from __future__ import annotations
@@ -18,16 +19,45 @@ _FACET_SPACE = 1.9
 _BODY_CORTEX = 0.75
 _ARCH_CORTEX = 1.15
 # Pedicle width and height (L5: ijssurgery table 6; others general knowledge).
-_PEDICLE = {"T9": (6.5, 13.5), "T10": (7.0, 14.5), "T11": (8.0, 16.0), "T12": (7.8, 15.8), "L1": (7.4, 15.2),
-            "L2": (8.0, 14.8), "L3": (9.6, 14.4), "L4": (12.0, 14.4), "L5": (15.6, 13.4)}  # fmt: skip
-# Spinous process: length, half height at the root, half height at the tip, slope (mm down per mm back).
-_SPINOUS = {"T9": (26, 4, 3.5, 1.1), "T10": (26, 4.5, 4, 0.9), "T11": (24, 5.5, 5, 0.65),
-            "T12": (24, 5.5, 6.5, 0.35), "L1": (27, 6, 7.5, 0.26), "L2": (29, 6.4, 8, 0.22), "L3": (30, 6.4, 8.2, 0.22),
-            "L4": (27, 6, 7, 0.24), "L5": (19, 6, 5.5, 0.3)}  # fmt: skip
-# Facet joint below T9..L5, to the sagittal plane (general knowledge: sagittal above, more coronal below).
+_PEDICLE = {
+    "T9": (6.5, 13.5),
+    "T10": (7.0, 14.5),
+    "T11": (8.0, 16.0),
+    "T12": (7.8, 15.8),
+    "L1": (7.4, 15.2),
+    "L2": (8.0, 14.8),
+    "L3": (9.6, 14.4),
+    "L4": (12.0, 14.4),
+    "L5": (15.6, 13.4),
+}
+# Spinous process: length, half height at the root, half height at the tip, slope (mm down per mm
+# back).
+_SPINOUS = {
+    "T9": (26, 4, 3.5, 1.1),
+    "T10": (26, 4.5, 4, 0.9),
+    "T11": (24, 5.5, 5, 0.65),
+    "T12": (24, 5.5, 6.5, 0.35),
+    "L1": (27, 6, 7.5, 0.26),
+    "L2": (29, 6.4, 8, 0.22),
+    "L3": (30, 6.4, 8.2, 0.22),
+    "L4": (27, 6, 7, 0.24),
+    "L5": (19, 6, 5.5, 0.3),
+}
+# Facet joint below T9..L5, to the sagittal plane (general knowledge: sagittal above, more coronal
+# below).
 _FACET_ANGLE_DEG = (60, 55, 40, 25, 27, 32, 38, 46, 52)
 # Transverse process: length beyond the pedicle.
-_TRANSVERSE = {"T9": 12, "T10": 11, "T11": 8, "T12": 5, "L1": 19, "L2": 23, "L3": 28, "L4": 24, "L5": 20}
+_TRANSVERSE = {
+    "T9": 12,
+    "T10": 11,
+    "T11": 8,
+    "T12": 5,
+    "L1": 19,
+    "L2": 23,
+    "L3": 28,
+    "L4": 24,
+    "L5": 20,
+}
 
 
 class Vertebrae:
@@ -37,7 +67,8 @@ class Vertebrae:
         self._levels = patient.column.levels
         jitter = patient.random.normal(0, 1, (len(self._levels), 8))
         self._jitter = np.clip(jitter, -1.8, 1.8).astype(np.float32)
-        # Facet joint below each level: |x|, distance behind the posterior wall, angle to the sagittal plane.
+        # Facet joint below each level: |x|, distance behind the posterior wall, angle to the
+        # sagittal plane.
         half_canals = [level.canal_width / 2 for level in self._levels] + [15.5]
         self._facets = [
             (0.5 * (a + b) + 5.2, 15.0, np.radians(degrees))
@@ -54,7 +85,9 @@ class Vertebrae:
         vein = np.full(canvas.x.size, FAR)
         for i, level in enumerate(self._levels):
             reach = level.height / 2 + 24
-            index = canvas.within((-72, 72), (level.y - 45, level.y + 78), (level.z - reach - 18, level.z + reach))
+            index = canvas.within(
+                (-72, 72), (level.y - 45, level.y + 78), (level.z - reach - 18, level.z + reach)
+            )
             if not index.size:
                 continue
             x = canvas.x[index]
@@ -84,7 +117,7 @@ class Vertebrae:
         canvas.bone = bone
         in_joint = (both < 1.5) & (bone[overlap] > 0)
         canvas.paint(overlap, in_joint, Label.CARTILAGE)
-        canvas.paint(overlap, in_joint & (joint[overlap] < 0.16), Label.JOINT_FLUID)
+        canvas.paint(overlap, in_joint & (joint[overlap] < 0.2), Label.JOINT_FLUID, 0.55)
 
         index = np.flatnonzero(bone < 0)
         distance = bone[index]
@@ -92,7 +125,9 @@ class Vertebrae:
         thickness = cortex[index] * (1 + 0.28 * canvas.rough[3, index]) + 0.5 * canvas.grain(index)
         is_cortex = (distance > -thickness) & (canvas.sacrum[index] > -1.2)
         canvas.paint(index, is_cortex, Label.CORTICAL_BONE)
-        _paint_inside(canvas, index, ~is_cortex, depth_from_endplate[index], vein[index], shift[index])
+        _paint_inside(
+            canvas, index, ~is_cortex, depth_from_endplate[index], vein[index], shift[index]
+        )
 
     def _add_sacral_facets(self, canvas: Canvas, side: np.ndarray) -> None:
         """Superior articular processes of S1, which rise from the sacrum."""
@@ -104,7 +139,9 @@ class Vertebrae:
         process = self._articular_distance(8, base, np.abs(canvas.x[index]), u, w, superior=True)
         side[index] = np.minimum(side[index], process + 0.4 * canvas.rough[1, index])
 
-    def _arch_distance(self, i: int, level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray) -> np.ndarray:
+    def _arch_distance(
+        self, i: int, level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray
+    ) -> np.ndarray:
         """Signed distance to the posterior elements, in the local frame."""
         jitter = self._jitter[i]
         wall = level.depth / 2
@@ -129,7 +166,9 @@ class Vertebrae:
         px, pu = ax - start[0], lean - start[1]
         along = px * along_x + pu * along_u - length / 2
         across = -px * along_u + pu * along_x
-        lamina = box(along, across, w + 4.5 + 0.8 * jitter[1], (length / 2 + 2, 3.1, top * 0.66), 3.0)
+        lamina = box(
+            along, across, w + 4.5 + 0.8 * jitter[1], (length / 2 + 2, 3.1, top * 0.66), 3.0
+        )
         arch = smooth_min(shaft, lamina, 4.0)
 
         superior = self._articular_distance(i - 1, level, ax, u, w, superior=True)
@@ -142,8 +181,15 @@ class Vertebrae:
         root = (half_canal + pedicle * 0.7, wall + 6.0, top * 0.25)
         tip = (half_canal + pedicle + reach, wall + 5.0 + tip_back, top * 0.25 + tip_rise)
         flat_u = 1.45 if not thoracic else 1.0
-        transverse = capsule(ax, u * flat_u, w, (root[0], root[1] * flat_u, root[2]),
-                             (tip[0], tip[1] * flat_u, tip[2]), 5.6, 4.4)  # fmt: skip
+        transverse = capsule(
+            ax,
+            u * flat_u,
+            w,
+            (root[0], root[1] * flat_u, root[2]),
+            (tip[0], tip[1] * flat_u, tip[2]),
+            5.6,
+            4.4,
+        )
         arch = smooth_min(arch, transverse, 4.0)
 
         spine, root_half, tip_half, slope = _SPINOUS[level.name]
@@ -153,13 +199,19 @@ class Vertebrae:
         centre = -5.5 - slope * from_root
         half_height = root_half + (tip_half - root_half) * part
         half_width = 4.0 - 0.6 * part + 1.5 * part * part
-        blade = box(x - 0.8 * jitter[4] * part, from_root - spine / 2, w - centre,
-                    (half_width, spine / 2 + 2, half_height), 2.8)  # fmt: skip
+        blade = box(
+            x - 0.8 * jitter[4] * part,
+            from_root - spine / 2,
+            w - centre,
+            (half_width, spine / 2 + 2, half_height),
+            2.8,
+        )
         return smooth_min(arch, blade, 5.0)
 
-
-    def _articular_distance(self, joint: int, level: Level, ax, u, w, superior: bool) -> np.ndarray:
-        """Distance to one articular process: a flattened rod along the plane of facet joint number `joint`.
+    def _articular_distance(
+        self, joint: int, level: Level, ax: np.ndarray, u: np.ndarray, w: np.ndarray, superior: bool
+    ) -> np.ndarray:
+        """Distance to one articular process: a flattened rod along the plane of a facet joint.
 
         The superior process lies antero-lateral, the inferior one postero-medial of the joint.
         """
@@ -170,11 +222,15 @@ class Vertebrae:
         flat = np.float32(0.62)
         top = level.height / 2
         if superior:
-            return capsule(along * flat, normal, w, (-1.0, -6.5, 2.0), (0.0, -5.4, top + 7.5), 6.2, 5.4)
+            return capsule(
+                along * flat, normal, w, (-1.0, -6.5, 2.0), (0.0, -5.4, top + 7.5), 6.2, 5.4
+            )
         return capsule(along * flat, normal, w, (1.0, 7.0, -5.0), (0.0, 5.4, -top - 8.0), 6.2, 5.6)
 
 
-def body_distance(level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def body_distance(
+    level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Signed distance to a vertebral body, and to its nearer end plate, in the local frame."""
     slope = np.float32(np.tan(level.wedge / 2))
     half = level.height / 2
@@ -195,18 +251,27 @@ def body_distance(level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray) -> 
     return smooth_max(radial, endplate, 2.2), endplate
 
 
-def _basivertebral(level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray, jitter: np.ndarray) -> np.ndarray:
+def _basivertebral(
+    level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray, jitter: np.ndarray
+) -> np.ndarray:
     """Distance to the basivertebral vein: a flat fan entering the middle of the posterior wall."""
     inward = level.depth / 2 - 1.5 - u
     reach = 7.5 + 1.5 * jitter[5]
     # A wedge: 4 mm high at the wall, closing to a line further in.
     half = 0.35 + 1.7 * np.exp(-np.maximum(inward, 0) * 0.30)
-    fan = np.sqrt((x / (3.0 + 0.5 * np.maximum(inward, 0))) ** 2 + ((w - 0.8 * jitter[6]) / half) ** 2)
-    return fan - 1 + np.maximum(inward - reach, 0) * 0.4 + np.maximum(-inward - 3, 0)
+    fan = np.sqrt(
+        (x / (3.0 + 0.5 * np.maximum(inward, 0))) ** 2 + ((w - 0.8 * jitter[6]) / half) ** 2
+    )
+    return np.asarray(fan - 1 + np.maximum(inward - reach, 0) * 0.4 + np.maximum(-inward - 3, 0))
 
 
 def _paint_inside(
-    canvas: Canvas, index: np.ndarray, mask: np.ndarray, endplate: np.ndarray, vein: np.ndarray, shift: np.ndarray
+    canvas: Canvas,
+    index: np.ndarray,
+    mask: np.ndarray,
+    endplate: np.ndarray,
+    vein: np.ndarray,
+    shift: np.ndarray,
 ) -> None:
     """Marrow with fat around the basivertebral vein and, in old age, along the end plates."""
     age = canvas.patient.parameters.age
