@@ -38,7 +38,7 @@ class TinyNetwork:
         weight = np.zeros((2, 3, 3, 3), np.float32)
         weight[0, 0] = weight[1, 1] = self.kernel
         values = [
-            onnx.helper.make_tensor_value_info(key, onnx.TensorProto.FLOAT, ["b", count, "y", "x"])
+            onnx.helper.make_tensor_value_info(key, floats, ["b", count, "y", "x"])
             for key, count in (("planes", 3), ("smooth", 2))
         ]
         graph = onnx.helper.make_graph(
@@ -61,9 +61,7 @@ class TinyNetwork:
         about = {
             "kind": "denoiser",
             "architecture": {"name": "smoothing"},
-            "inputs": [
-                TensorSpec(name="planes", axes=axes, channels=("real", "imaginary", "sigma"))
-            ],
+            "inputs": [TensorSpec(name="planes", axes=axes, channels=channels)],
             "outputs": [TensorSpec(name="planes", axes=axes, channels=channels[:2])],
             "licence": "Apache-2.0",
         }
