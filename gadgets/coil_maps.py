@@ -83,8 +83,10 @@ class CoarseMaps:
         kernel = tuple(min(k, (n + 2) // 2) for k, n in zip(KERNEL[slab], block.shape[1:]))
         grid = GRID if slab else (1, *GRID[1:])
         lags = _lags(_projection(block, kernel, threshold), kernel, block.shape[0])
-        vectors, values = dominant_eigenvectors(_evaluate(lags, grid), _low_resolution(block, grid))
-        return cls(vectors * smooth_phase(vectors, values), values)
+        vectors, values = dominant_eigenvectors(
+            _evaluate(lags, grid), _low_resolution(block, grid), POWER_ITERATIONS
+        )
+        return cls(vectors * smooth_phase(vectors, values**8), values)
 
     def interpolate(self, shape: tuple[int, int, int], crop: float = CROP) -> Any:
         """Return maps of unit norm, complex64 (coil, z, y, x), zero where there is no signal."""
@@ -182,14 +184,14 @@ def _low_resolution(block: Any, grid: tuple[int, ...]) -> Any:
     return block
 
 
-def dominant_eigenvectors(matrices: Any, start: Any) -> tuple[Any, Any]:
+def dominant_eigenvectors(matrices: Any, start: Any, iterations: int) -> tuple[Any, Any]:
     """Return dominant eigenvectors (coil, z, y, x) and eigenvalues (z, y, x) of Hermitian matrices.
 
     By power iteration from ``start``.
     """
     xp = array_api_compat.array_namespace(matrices)
     vectors = start
-    for _ in range(POWER_ITERATIONS):
+    for _ in range(iterations):
         norm = xp.sqrt(xp.sum(vectors.real**2 + vectors.imag**2, axis=0))
         vectors = vectors / xp.where(norm > 0, norm, 1)
         vectors = xp.sum(matrices * vectors[None], axis=1)
@@ -206,13 +208,15 @@ def smooth_phase(vectors: Any, weights: Any) -> Any:
     xp = array_api_compat.array_namespace(vectors)
     coils = vectors.shape[0]
     points = xp.reshape(vectors, (coils, -1))
-    weight = xp.reshape(weights, (-1,)) ** 8
+    weight = xp.reshape(weights, (-1,))
     combination = _eigh((weight * points) @ xp.conj(points).T)[1][:, -1]
     for _ in range(8):
         seen = xp.conj(points).T @ combination
         power = seen.real**2 + seen.imag**2
-        combination = points @ (weight * seen / (power + 0.01 * xp.mean(power)))
-        combination = combination / xp.linalg.vector_norm(combination)
+        power = power + 0.01 * xp.mean(power)
+        combination = points @ (weight * seen / xp.where(power > 0, power, 1))
+        length = xp.linalg.vector_norm(combination)
+        combination = combination / xp.where(length > 0, length, 1)
     seen = xp.conj(points).T @ combination
     size = xp.abs(seen)
     return xp.reshape(seen / xp.where(size > 0, size, 1), vectors.shape[1:])

@@ -11,9 +11,12 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from gadgets.calibration import sampled_centre
+
 MAX_LINES, MAX_PARTITIONS = 8, 4
 FILLED = 0.7
-"""Part of a lattice within the acquired rectangle that must be there: an ellipse fills pi / 4."""
+"""Part of a lattice within the acquired rectangle that must be there: an ellipse fills pi / 4. So
+must this part of the samples outside the fully sampled centre lie on the lattice."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ def find_lattice(mask: np.ndarray) -> Lattice | None:
     kz, ky = np.nonzero(mask)
     if not len(ky):
         return None
+    outer = mask.copy()
+    if (centre := sampled_centre(mask)) is not None:
+        outer[centre] = False
     box = np.ix_(range(kz.min(), kz.max() + 1), range(ky.min(), ky.max() + 1))
     y = (np.arange(ny) - ny // 2)[None, :]
     z = (np.arange(nz) - nz // 2)[:, None]
@@ -77,9 +83,19 @@ def find_lattice(mask: np.ndarray) -> Lattice | None:
         total = np.bincount(coset.ravel(), minlength=ry * rz)
         filled = np.bincount(coset[mask[box]], minlength=ry * rz) / np.maximum(total, 1)
         best = int(np.argmax(filled))
-        if filled[best] >= FILLED:
+        member = coset == best
+        covers = np.sum(member & outer[box]) >= FILLED * np.sum(outer)
+        if filled[best] >= FILLED and covers and not _has_holes(mask[box], member):
             return Lattice(ry, rz, shift, best // rz, best % rz)
     return None
+
+
+def _has_holes(mask: np.ndarray, member: np.ndarray) -> bool:
+    """Return whether a partition lacks a member of the lattice between two that it has."""
+    has = mask & member
+    begun = np.logical_or.accumulate(has, axis=1)
+    goes_on = np.logical_or.accumulate(has[:, ::-1], axis=1)[:, ::-1]
+    return bool(np.any(begun & goes_on & member & ~has))
 
 
 class Unfolding:
