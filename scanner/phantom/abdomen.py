@@ -117,6 +117,7 @@ class Abdomen:
         lateral = np.clip((np.abs(x) - 50) / 30, 0, 1)
         bound = self._front_at(z) - 14 + 22 * lateral - 20 * pelvic * np.exp(-((x / 38) ** 2))
         free = (canvas.depth[index] - canvas.fat_depth[index] > 16) & (y < bound)
+        free &= z + 10 * canvas.warp[0, index] < 82 + 0.12 * np.abs(x)
         return np.asarray(
             free & (y + 12 * canvas.warp[2, index] < np.where(z < -95, 60, bound + 6))
         )

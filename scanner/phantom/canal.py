@@ -129,7 +129,7 @@ class Canal:
         x = canvas.x[index]
         v = d - centre
         distance, _ = superellipse(x, v, half_x, half_d, 1.7)
-        free = canvas.bone[index] > 0.2
+        free = np.minimum(canvas.bone[index], canvas.sacrum[index]) > 0.2
         canvas.paint(index, free & (distance < 0.3), Label.LIGAMENT)
         inside = free & (distance < 0)
         canvas.paint(index, inside, Label.CSF)
@@ -207,5 +207,6 @@ class Canal:
                 1.8,
             )
             nerve = np.minimum(np.minimum(first, ganglion), out)
-            soft = (canvas.bone[index] > 0.6) & (nerve < 0)
+            bone = np.minimum(canvas.bone[index], canvas.sacrum[index])
+            soft = (bone > 0.6) & (nerve < 0)
             canvas.paint(index, soft, Label.NERVE, 0.95)

@@ -44,7 +44,13 @@ def paint_pelvic_muscles(
         index, iliacus, Label.MUSCLE, 1.0, np.clip(0.05 + 0.28 * (fibres[0] - 1.1), 0.03, 0.7)
     )
 
-    crest = -58 - 0.55 * np.maximum(y - 10, 0) - 0.22 * np.maximum(-y - 25, 0) + 7 * warp[3]
+    crest = (
+        -58
+        - 0.55 * np.maximum(y - 10, 0)
+        - 0.22 * np.maximum(-y - 25, 0)
+        + 7 * warp[3]
+        + 0.12 * (ax - 90)
+    )
     outside = (offset > thickness - 2) | ((y > 40) & (offset > -40) & (z < -100))
     medial = ax > 16 + 0.5 * np.maximum(-112 - z, 0) * (y < 95) * 0.3 + 2 * warp[1]
     shell = free & outside & medial & (z < crest)

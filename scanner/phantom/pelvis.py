@@ -296,7 +296,8 @@ class Pelvis:
         offset = offset + 1.6 * warp[2] * into
         sheet = smooth_max(-offset, offset - thickness, 5.0) + 0.5 * rough[1] * into
         along = ahead * 1.4 + np.minimum(front_y - y, 0)
-        top = first.z + 41 - 0.010 * (along - 45) ** 2 + 1.5 * rough[0]
+        bend = np.where(along < 45, np.float32(0.0055), np.float32(0.010))
+        top = first.z + 41 - bend * (along - 45) ** 2 + 1.5 * rough[0]
         top = np.maximum(top, first.z - 45)
         notch = first.z - 52 + 0.9 * np.clip(y - front_y - 14, 0, 60)
         bottom = np.where(ahead > 14, -240.0, notch)
