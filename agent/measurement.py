@@ -246,7 +246,7 @@ class Measurement:
 
     def _choose(self) -> str:
         self._choice_made = True
-        if self._config is None or self._config in chains.CHAINS:
+        if not self._config or self._config in chains.CHAINS:
             return self._config or self._default
         self._say("WRN", f"no configuration of that name here: using {self._default}")
         return self._default

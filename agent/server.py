@@ -31,6 +31,7 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.recovery: threading.Thread | None = None
         self._sessions: set[threading.Thread] = set()
         self._wake, self._woken = socket.socketpair()
         listen = settings.listen
@@ -61,19 +62,22 @@ class Server:
         """
         from agent.recover import pending
 
-        if recover and (names := pending(self._spool)):
-            threading.Thread(target=self._recover, args=(names,), daemon=True).start()
+        if recover:
+            self.recovery = threading.Thread(
+                target=self._recover, args=(pending(self._spool),), name="recover", daemon=True
+            )
+            self.recovery.start()
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
             for listener in self._listeners:
                 selector.register(listener, selectors.EVENT_READ)
             while True:
                 ready = [key.fileobj for key, _ in selector.select()]
-                if self._woken in ready:
-                    break
                 for listener in self._listeners:
                     if listener in ready:
                         self._accept(listener)
+                if self._woken in ready:
+                    break
         for end in (*self._listeners, self._wake, self._woken):
             end.close()
         if self._settings.listen.socket is not None:

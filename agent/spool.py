@@ -36,6 +36,8 @@ from agent.config import SpoolSettings
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MARKS = 1 << 16
+_WRITE_BACK_BYTES = 8 << 20
+_DROP_BYTES = 128 << 20
 
 
 class SpoolFull(Exception):
@@ -109,12 +111,11 @@ class Spool:
                 pass
         (self.folder / f"{name}.json").unlink(missing_ok=True)
 
-    def room(self, count: int) -> bool:
-        """Return whether ``count`` more bytes may be written, after making room for them."""
-        while self._used + count > self.settings.max_bytes:
-            if not self.make_room():
-                return False
-        return True
+    def room(self, count: int) -> int:
+        """Return how many of ``count`` more bytes may be written, after making room for them."""
+        while self._used + count > self.settings.max_bytes and self.make_room():
+            pass
+        return max(0, min(count, self.settings.max_bytes - self._used))
 
     def count(self, written: int) -> None:
         """Account for bytes that were written."""
@@ -150,6 +151,8 @@ class Recording:
         self._memory: int | None = None
         self._split = 0
         self._size = 0
+        self._written_back = 0
+        self._read_to = 0
         self._ended = False
         self._changed = threading.Condition()
         self._mark_ends = array("q")
@@ -175,23 +178,37 @@ class Recording:
         if self._ended:
             return
         arrived = time.monotonic_ns()
-        count = len(view)
         while view:
-            view = view[self._append(view) :]
-        with self._changed:
-            self._size += count
-            self._mark_ends.append(self._size)
-            self._mark_times.append(arrived)
-            if len(self._mark_ends) == _MARKS:
-                del self._mark_ends[::2], self._mark_times[::2]
-            self._changed.notify_all()
+            count = self._append(view)
+            view = view[count:]
+            with self._changed:
+                self._size += count
+                self._mark_ends.append(self._size)
+                self._mark_times.append(arrived)
+                if len(self._mark_ends) == _MARKS:
+                    del self._mark_ends[::2], self._mark_times[::2]
+                self._changed.notify_all()
+        if self.durable_bytes - self._written_back >= _WRITE_BACK_BYTES:
+            self._write_back()
+
+    def _write_back(self) -> None:
+        """Have the kernel write early, and forget what was read: `sync` and memory stay small.
+
+        Linux begins to write the dirty pages of a range that is not needed, and drops clean ones.
+        """
+        start, self._written_back = self._written_back, self.durable_bytes
+        length = self._written_back - start
+        os.posix_fadvise(self._file, start, length, os.POSIX_FADV_DONTNEED)
+        if drop := min(self._read_to, start):
+            start = max(0, drop - _DROP_BYTES)
+            os.posix_fadvise(self._file, start, drop - start, os.POSIX_FADV_DONTNEED)
 
     def _append(self, view: memoryview) -> int:
         while self._memory is None:
             try:
-                if not self._spool.room(len(view)):
+                if not (allowed := self._spool.room(len(view))):
                     break
-                written = os.write(self._file, view)
+                written = os.write(self._file, view[:allowed])
                 self._spool.count(written)
                 return written
             except OSError as error:
@@ -203,13 +220,13 @@ class Recording:
             self._split = os.lseek(self._file, 0, os.SEEK_END)
             self._memory = os.memfd_create(self.name, os.MFD_CLOEXEC)
             log.get(measurement=self.name).error("spool is full: measurement is not durable")
-        held = os.lseek(self._memory, 0, os.SEEK_CUR)
-        if held + len(view) > self._spool.settings.memory_bytes:
+        allowed = self._spool.settings.memory_bytes - os.lseek(self._memory, 0, os.SEEK_CUR)
+        if allowed <= 0:
             raise SpoolFull(
-                f"expected room for {len(view)} more bytes in {self._spool.folder} or memory, got "
-                "none: free the disk, or raise spool.max_bytes"
+                f"expected room for {len(view)} more bytes in the spool or in memory, got none: "
+                "free the disk, or raise spool.max_bytes"
             )
-        return os.write(self._memory, view)
+        return os.write(self._memory, view[:allowed])
 
     def end(self, failure: SpoolFull | None = None) -> None:
         """No more bytes will come, or will be taken."""
@@ -228,6 +245,7 @@ class Recording:
         with self._changed:
             self._changed.wait_for(lambda: self._size > position or self._ended)
             count = min(self._size - position, len(buffer))
+            self._read_to = position
         if count <= 0:
             return 0
         if self._memory is None or position < self._split:
@@ -237,7 +255,7 @@ class Recording:
     def arrival(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return when the byte before each of ``offsets`` (ascending, N) had come, monotonic ns.
 
-        Long measurements are marked more and more coarsely, so that memory stays bounded.
+        What came long ago is marked more and more coarsely (later), so that memory stays bounded.
         """
         with self._changed:
             first = bisect_left(self._mark_ends, int(offsets[0]))
