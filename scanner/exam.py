@@ -120,10 +120,10 @@ def dixon_step(
         HEAD_TO_FEET,
         field_of_view_mm=(420.0, 420.0),
         matrix=(128, 128),
-        slices=24,
+        slices=16,
         thickness_mm=4.0,
         volumetric=True,
     )
-    sampling = Sampling(acceleration=(2, 2), calibration=(24, 12), caipi_shift=1)
+    sampling = Sampling(acceleration=(2, 2), calibration=(24, 8), caipi_shift=1)
     scanner = make_scanner(thing, noise_level=noise_level, exam=exam)
     return scanner.exam_steps([Protocol("dixon_3d", sequence, geometry, sampling)])[0]
