@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,17 +67,22 @@ def serve(
         from agent.server import Server
 
         server = Server(settings)
+        _stop_on_signals(server.stop)
+        server.serve(recover)
     except SettingsError as error:
         raise _give_up(error) from None
 
-    def stop(number: int, frame: object) -> None:
+
+def _stop_on_signals(stop: Callable[[], None]) -> None:
+    """SIGTERM or SIGINT ends the agent when its sessions have ended; a second one at once."""
+
+    def first(number: int, frame: object) -> None:
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda number, frame: os._exit(128 + number))
-        server.stop()
+        stop()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    server.serve(recover)
+    signal.signal(signal.SIGTERM, first)
+    signal.signal(signal.SIGINT, first)
 
 
 def _serve_stdio(settings: Settings) -> None:

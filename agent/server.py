@@ -26,7 +26,7 @@ class Server:
     Raises
     ------
     SettingsError
-        The address cannot be bound, or `Settings.chain` does not exist.
+        The address cannot be bound.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -41,16 +41,6 @@ class Server:
             self._listeners.append(_bind(lambda: _unix(path), f"listen.socket {path}"))
         self.address: tuple[str, int] = self._listeners[0].getsockname()[:2]
         self._log = log.get()
-        self._log.info("listening", host=self.address[0], port=self.address[1])
-
-        from agent.chains import CHAINS
-        from agent.spool import Spool
-        from gadgets.fft import set_threads
-
-        if settings.chain not in CHAINS:
-            raise SettingsError(f"chain: expected one of {sorted(CHAINS)}, got {settings.chain!r}")
-        set_threads(settings.threads)
-        self._spool = Spool(settings.spool)
 
     def serve(self, recover: bool) -> None:
         """Accept scanners until `stop`; then let the running sessions finish.
@@ -59,9 +49,24 @@ class Server:
         ----------
         recover : bool
             Finish what an earlier process left, in the background.
-        """
-        from agent.recover import pending
 
+        Raises
+        ------
+        SettingsError
+            `Settings.chain` does not exist.
+        """
+        self._log.info("listening", host=self.address[0], port=self.address[1])
+
+        from agent.chains import CHAINS
+        from agent.recover import pending
+        from agent.spool import Spool
+        from gadgets.fft import set_threads
+
+        settings = self._settings
+        if settings.chain not in CHAINS:
+            raise SettingsError(f"chain: expected one of {sorted(CHAINS)}, got {settings.chain!r}")
+        set_threads(settings.threads)
+        self._spool = Spool(settings.spool)
         if recover:
             self.recovery = threading.Thread(
                 target=self._recover, args=(pending(self._spool),), name="recover", daemon=True

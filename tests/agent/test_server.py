@@ -74,7 +74,8 @@ def test_a_port_in_use_is_a_named_error(start, tmp_path):
 
 def test_a_default_chain_that_does_not_exist_is_a_named_error(tmp_path):
     with pytest.raises(SettingsError, match=r"chain: expected one of .*simplefft"):
-        Server(load(chain="none", listen={"port": 0}, spool={"folder": tmp_path / "s"}))
+        settings = load(chain="none", listen={"port": 0}, spool={"folder": tmp_path / "s"})
+        Server(settings).serve(False)
 
 
 def test_many_short_connections_leave_nothing_behind(start):
