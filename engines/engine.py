@@ -50,14 +50,16 @@ class Engine(Protocol):
     version: str
     kind: str
     runtime: str
-    manifest: Manifest | None
     reason: str | None
     last_run_ms: float
+
+    @property
+    def manifest(self) -> Manifest | None: ...
 
     def warm_up(self, shapes: Sequence[tuple[int, int, int]]) -> None:
         """Run once for every shape (batch, y, x), so that the first image is not the slowest."""
 
-    def run(self, planes: Any, **scalars: float) -> Any:
+    def run(self, planes: Any, **scalars: Any) -> Any:
         """Run the network.
 
         Parameters
@@ -80,7 +82,7 @@ class Engine(Protocol):
             The engine cannot serve.
         """
 
-    def outputs(self, planes: Any, **scalars: float) -> dict[str, Any]:
+    def outputs(self, planes: Any, **scalars: Any) -> dict[str, Any]:
         """As `run`, with all outputs by name."""
 
 
@@ -129,7 +131,7 @@ class LoadedEngine:
     """An `Engine`: weights and the session that runs them."""
 
     def __init__(self, weights: Weights, session: Session) -> None:
-        self.manifest = weights.manifest
+        self.manifest: Manifest = weights.manifest
         self.name = self.manifest.name
         self.version = self.manifest.version
         self.kind: str = self.manifest.kind
@@ -145,10 +147,10 @@ class LoadedEngine:
         for batch, y, x in shapes:
             self.run(np.ones((batch, inputs["planes"].shape[1], y, x), np.float32), **scalars)
 
-    def run(self, planes: Any, **scalars: float) -> Any:
+    def run(self, planes: Any, **scalars: Any) -> Any:
         return self.outputs(planes, **scalars)["planes"]
 
-    def outputs(self, planes: Any, **scalars: float) -> dict[str, Any]:
+    def outputs(self, planes: Any, **scalars: Any) -> dict[str, Any]:
         self._check(planes, scalars)
         xp = array_api_compat.array_namespace(planes)
         inputs: dict[str, Any] = {
@@ -199,7 +201,7 @@ class LoadedEngine:
                 )
         return worst
 
-    def _check(self, planes: Any, scalars: Mapping[str, float]) -> None:
+    def _check(self, planes: Any, scalars: Mapping[str, Any]) -> None:
         channels = len(self.manifest.inputs[0].channels)
         n = self.manifest.multiple_of
         shape = tuple(planes.shape)
@@ -233,7 +235,7 @@ class UnavailableEngine:
     def warm_up(self, shapes: Sequence[tuple[int, int, int]]) -> None:
         pass
 
-    def run(self, planes: Any, **scalars: float) -> Any:
+    def run(self, planes: Any, **scalars: Any) -> Any:
         raise EngineUnavailable(f"{self.name} {self.version}".strip(), str(self.reason))
 
     outputs = run

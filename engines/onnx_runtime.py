@@ -37,7 +37,8 @@ class OnnxSession:
         )
 
     def __call__(self, inputs: Mapping[str, Any]) -> Sequence[Any]:
-        return self._session.run(None, dict(inputs))
+        outputs: Sequence[Any] = self._session.run(None, dict(inputs))
+        return outputs
 
 
 def open_session(weights: Weights, options: Options) -> OnnxSession:

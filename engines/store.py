@@ -287,6 +287,15 @@ def _order(version: str) -> tuple[int, ...]:
     return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else (-1,)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A compiled engine: what it depends on, what is needed to load it, and its content."""
+
+    key: dict[str, str]
+    notes: dict[str, Any]
+    content: bytes
+
+
 class PlanCache:
     """Compiled engines, kept by everything that they depend on.
 
@@ -303,22 +312,16 @@ class PlanCache:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         self.folder = folder or Path(cache) / "boreside" / "plans"
 
-    def put(self, key: Mapping[str, str], plan: bytes, notes: Mapping[str, Any]) -> Path:
-        """Keep a plan; returns its file.
-
-        Parameters
-        ----------
-        key : mapping
-            Everything that a plan depends on.
-        notes : mapping
-            What is needed to load it; JSON.
-        """
+    def put(self, plan: Plan) -> Path:
+        """Keep a plan, in place of one with the same key; returns its file."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._require_private()
-        path = self._path(key)
-        described = {"key": dict(key), "notes": dict(notes), "sha256": _sha256(plan)}
+        stem = _sha256(json.dumps(plan.key, sort_keys=True).encode())
+        digest = _sha256(plan.content)
+        described = {"key": plan.key, "notes": plan.notes, "sha256": digest}
+        path = self.folder / f"{stem}.plan"
         for target, content in (
-            (path, plan),
+            (path, plan.content),
             (path.with_suffix(".json"), json.dumps(described, indent=2).encode()),
         ):
             part = target.with_suffix(f".{os.getpid()}.part")
@@ -326,21 +329,28 @@ class PlanCache:
             part.replace(target)
         return path
 
-    def get(self, key: Mapping[str, str]) -> tuple[bytes, dict[str, Any]] | None:
-        """Return a plan and its notes; None where there is none, or it was changed."""
-        path = self._path(key)
-        try:
-            self._require_private()
-            described = json.loads(path.with_suffix(".json").read_bytes())
-            plan = path.read_bytes()
-        except (OSError, ValueError):
-            return None
-        if described.get("key") != dict(key) or described.get("sha256") != _sha256(plan):
-            return None
-        return plan, described["notes"]
+    def find(self, key: Mapping[str, str]) -> list[Plan]:
+        """Return the plans, unchanged since they were built, whose key contains ``key``.
 
-    def _path(self, key: Mapping[str, str]) -> Path:
-        return self.folder / f"{_sha256(json.dumps(dict(key), sort_keys=True).encode())}.plan"
+        Raises
+        ------
+        PermissionError
+            Others can write to the folder.
+        """
+        if not self.folder.is_dir():
+            return []
+        self._require_private()
+        found = []
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                described = json.loads(path.read_bytes())
+                if key.items() <= described["key"].items():
+                    content = path.with_suffix(".plan").read_bytes()
+                    if described["sha256"] == _sha256(content):
+                        found.append(Plan(described["key"], described["notes"], content))
+            except (OSError, ValueError, KeyError):
+                continue
+        return found
 
     def _require_private(self) -> None:
         found = self.folder.stat()
