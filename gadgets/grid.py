@@ -1,14 +1,15 @@
 """The encoded matrix of phase-encode lines: where counters lie on it, and which lines are missing.
 
 Masks of lines are bool (kz, ky). What a scan meant to acquire is read off the lines themselves, as
-far as they lie on a lattice (`gadgets.lattice`), and off the header's encoding limits.
+far as they lie on a lattice (see `gadgets.lattice`), and off the header's encoding limits.
 """
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from gadgets.lattice import find_lattice
+from gadgets.lattice import FILLED, MAX_LINES
 from protocols.header import Encoding, Limit
 
 
@@ -127,19 +128,26 @@ class Grid:
         return True
 
     def _missing(self, lines: np.ndarray) -> np.ndarray | None:
-        """Return the lines of a sampling's lattice that are not there.
+        """Return the lines of a sampling's lattice that are not there; None where it has none.
 
-        None where there is no lattice, or where it explains less than half of the lines.
+        `gadgets.lattice.find_lattice` wants a lattice to reconstruct from, without holes; here it
+        may have some. The densest one counts that has `FILLED` of its lines within the rectangle
+        of what was acquired, and half of what was acquired on it.
         """
-        lattice = find_lattice(lines)
-        if lattice is None:
-            return None
-        grid = lattice.mask(*self.shape)
-        if 2 * (lines & grid).sum() < lines.sum():
-            return None
-        expected = np.zeros(self.shape, bool)
-        expected[self.box] = grid[self.box]
-        return np.asarray(expected & ~lines)
+        kz, ky = np.nonzero(lines)
+        rectangle = slice(kz.min(), kz.max() + 1), slice(ky.min(), ky.max() + 1)
+        rz = self._acceleration[0]
+        for ry, shift in product(range(1, MAX_LINES + 1), range(rz)):
+            coset = (ky % ry) * rz + (kz - shift * (ky // ry)) % rz
+            best = int(np.argmax(np.bincount(coset)))
+            y, z = np.arange(self.shape[1]), np.arange(self.shape[0])[:, None]
+            lattice = (y % ry == best // rz) & ((z - shift * (y // ry)) % rz == best % rz)
+            on_it = np.sum(lines & lattice)
+            if on_it >= FILLED * np.sum(lattice[rectangle]) and 2 * on_it >= len(ky):
+                expected = np.zeros(self.shape, bool)
+                expected[self.box] = lattice[self.box]
+                return np.asarray(expected & ~lines)
+        return None
 
 
 def _centre(limit: Limit, n: int) -> int:

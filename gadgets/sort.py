@@ -13,7 +13,7 @@ of a line are summed, and a frame holds the mean of each line times one factor t
 noise variance of its lines 1: sqrt(averages) where all lines have as many.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,8 +41,9 @@ class Sort:
     """Turn `HybridBlock` into `Calibration` and `Frame` (a gadget).
 
     Whether samples are whitened is learnt from `NoiseState`, which passes on. Calibration lines are
-    those of the first frame of a slice that has any; with ``calibrationMode`` "embedded" or
-    "interleaved" they are lines of the image too.
+    those of the first frame of a slice and repetition that has any; a repetition without takes the
+    latest of its slice. With ``calibrationMode`` "embedded" or "interleaved" they are lines of the
+    image too.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ class _Space:
         self._same_contrast = calibration_mode in ("embedded", "interleaved")
         self._frames: dict[FrameKey, FrameLines] = {}
         self._sent: set[FrameKey] = set()
-        self._calibrations: dict[int, CalibrationLines] = {}
+        self._calibrations: dict[int, dict[int, CalibrationLines]] = defaultdict(dict)
         self._coils = 0
         self._count = 0
         self._dropped: Counter[str] = Counter()
@@ -101,8 +102,12 @@ class _Space:
         touched: set[FrameKey] = set()
         for (*counters, _), some in rows[rows.calibration].groups():
             key = FrameKey(self._number, *counters)
-            new = CalibrationLines(self._grid.shape, key)
-            lines = self._calibrations.setdefault(key.slice, new)
+            of_slice = self._calibrations[key.slice]
+            if key.repetition not in of_slice:
+                of_slice[key.repetition] = CalibrationLines(self._grid.shape, key)
+                for old in [old for old in of_slice if old < key.repetition - 1]:
+                    del of_slice[old]
+            lines = of_slice[key.repetition]
             if lines.key == key and not lines.closed:
                 lines.add(some)
         for (*counters, average), some in rows[rows.imaging].groups():
@@ -116,7 +121,8 @@ class _Space:
             touched.add(key)
         touched |= self._ended(block.headers)
         for number in {*rows.counters[:, 0].tolist()}:
-            yield from self._calibration(number)
+            for lines in [*self._calibrations[number].values()]:
+                yield from self._calibration(lines)
         for key in [key for key in self._frames if key in touched]:
             if key in self._frames and self._is_whole(self._frames[key]):
                 yield from self._send(key)
@@ -215,22 +221,22 @@ class _Space:
             if same and old in self._frames and condition(self._frames[old], new):
                 yield from self._send(old)
 
-    def _calibration(self, number: int, force: bool = False) -> Iterator[Calibration]:
+    def _calibration(self, lines: CalibrationLines) -> Iterator[Calibration]:
         """Yield the calibration of a slice if it has just become complete."""
-        lines = self._calibrations.get(number)
-        if lines is None or lines.closed:
+        if lines.closed:
             return
         frame = self._frames.get(lines.key)
-        if (
-            force
-            or (self._separate and any(key.slice == number for key in self._frames))
-            or (frame is not None and self._grid.encloses(frame.arrived, lines.arrived))
-        ):
+        imaging = any(key.slice == lines.key.slice for key in self._frames)
+        whole = frame is not None and self._grid.encloses(frame.arrived, lines.arrived)
+        if whole or (self._separate and imaging):
             yield from lines.close()
 
     def _send(self, key: FrameKey) -> Iterator[Calibration | Frame]:
-        yield from self._calibration(key.slice, force=True)
         yield from self._send_earlier(key, lambda old, new: True)
+        of_slice = self._calibrations[key.slice]
+        calibration = of_slice.get(key.repetition) or of_slice.get(max(of_slice, default=0))
+        if calibration and not calibration.closed:
+            yield from calibration.close()
         lines = self._frames.pop(key)
         self._sent.add(key)
         self._dropped["came twice"] += lines.duplicates
@@ -242,7 +248,6 @@ class _Space:
             complete = not self._grid.has_holes(mask)
         else:
             complete = self._grid.covers_limits(mask)
-        calibration = self._calibrations.get(key.slice)
         own = calibration if calibration and calibration.key == key else None
         extra = own.n_not_imaging if own and not self._same_contrast else 0
         yield Frame(

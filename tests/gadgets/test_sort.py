@@ -403,6 +403,21 @@ def test_separate_calibration_leaves_with_the_first_image_line_and_is_no_part_of
     assert [frame.n_readouts for frame in both] == [16, 8]
 
 
+def test_each_repetition_has_its_own_calibration_or_the_latest():
+    first, _ = calibrated(2, range(10, 22))
+    second = first[slice(None)]
+    second.samples *= 2
+    third = scan(range(0, 32, 2)).flag(-1, LAST_IN_SLICE)
+    for repetition, part in enumerate((first, second, third)):
+        part.headers["idx"]["repetition"] = repetition
+    items = run(mrd_header(32, acceleration=(2, 1)), first, second, third)
+    kinds = [type(item) for item in items]
+    assert kinds == [Calibration, Frame, Calibration, Frame, Frame]
+    assert np.allclose(items[2].kspace, 2 * items[0].kspace)
+    for frame, calibration in ((1, 0), (3, 2), (4, 2)):
+        assert items[frame].calibration is items[calibration].kspace
+
+
 def test_calibration_of_a_slab():
     ny, nz, block = 16, 8, (range(2, 6), range(5, 11))
     lines = [
