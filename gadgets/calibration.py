@@ -5,7 +5,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from gadgets.items import Calibration, Frame
+from gadgets.items import Calibration, Frame, SensitivityMaps
 
 LEAST_LINES = 8
 """Fewer calibration lines along ky than this say too little of the coils."""
@@ -14,7 +14,7 @@ LEAST_PARTITIONS = 4
 """The same along kz of a slab, unless the slab itself has fewer."""
 
 
-def place(item: Calibration | Frame) -> tuple[int, int]:
+def place(item: Calibration | Frame | SensitivityMaps) -> tuple[int, int]:
     """Return what shares its coils' sensitivities: the (encoding, slice) of an item."""
     return item.key.encoding, item.key.slice
 

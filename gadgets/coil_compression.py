@@ -26,7 +26,7 @@ def compression_matrix(
     Parameters
     ----------
     calibration : complex64 (coil, ...)
-        Whitened calibration lines, in k-space, hybrid or image space.
+        Whitened calibration lines, in k-space, hybrid or image space; not all zero.
     n_virtual : int or None
         How many; as many as ``energy`` needs if None.
     energy : float
@@ -34,6 +34,7 @@ def compression_matrix(
     """
     xp = array_api_compat.array_namespace(calibration)
     lines = xp.reshape(calibration, (calibration.shape[0], -1))
+    lines = lines / xp.max(xp.abs(lines))
     gram = xp.astype(lines @ xp.conj(lines).T, xp.complex128)
     values, vectors = xp.linalg.eigh(gram)
     if n_virtual is None:

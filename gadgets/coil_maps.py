@@ -78,7 +78,10 @@ class CoarseMaps:
         Singular values of the calibration matrix below ``threshold`` times the largest, or below
         the threshold of Gavish and Donoho (IEEE Trans Inf Theory 60 (2014) 5040), are noise.
         """
+        xp = array_api_compat.array_namespace(calibration)
         block = _centre(fftc(calibration, (3,)), CALIBRATION)
+        largest = xp.max(xp.abs(block))
+        block = block / xp.where(largest > 0, largest, 1)
         slab = block.shape[1] > 1
         kernel = tuple(min(k, (n + 2) // 2) for k, n in zip(KERNEL[slab], block.shape[1:]))
         grid = GRID if slab else (1, *GRID[1:])
@@ -246,8 +249,8 @@ def _cubic(points: int, size: int) -> Any:
 class EstimateMaps:
     """Put the `SensitivityMaps` of its slice before a `Frame`.
 
-    `Calibration` items end here: their maps are estimated at once, on the coarse grid. A frame's
-    own calibration lines count where no others came before. Contrasts, phases and sets of a slice
+    Maps of `Calibration` items are estimated as they come, on the coarse grid. A frame's own
+    calibration lines count where no others came before. Contrasts, phases and sets of a slice
     share maps, so that their phases can be compared; a later repetition with lines of its own
     makes new ones. Maps which are still those of the frame before are not sent again.
 
@@ -273,6 +276,7 @@ class EstimateMaps:
                 if lines is not None:
                     known[place(item)] = key, CoarseMaps.of(lines)
             if isinstance(item, Calibration):
+                yield item
                 continue
             shape = item.kspace.shape[1:]
             if place(item) in known:

@@ -4,7 +4,7 @@ The noise of an image in SNR units has sigma 1 per real channel if nothing was l
 or GRAPPA it is g sqrt(R), which is what the maps here hold. A lattice has a closed form
 (Pruessmann et al., Magn Reson Med 42 (1999) 952), taken on some columns only, for it is smooth.
 Any other sampling is reconstructed from a few pseudo-replicas of noise alone (Robson et al., Magn
-Reson Med 60 (2008) 895), again on some columns, and smoothed.
+Reson Med 60 (2008) 895), again on some columns, and smoothed. For GRAPPA see `gadgets.grappa`.
 """
 
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from gadgets.calibration import sampled_centre
-from gadgets.lattice import Unfolding, find_lattice
+from gadgets.calibration import LEAST_LINES, sampled_centre
+from gadgets.grappa import Target, grappa_noise
+from gadgets.lattice import Lattice, Unfolding, find_lattice
 from gadgets.sense import REGULARIZATION, in_chunks, sense
 
 COLUMNS = 80
@@ -39,9 +40,7 @@ def noise_map(mask: np.ndarray, maps: Any, regularization: float = REGULARIZATIO
         In SNR units; zero where maps are.
     """
     xp = array_api_compat.array_namespace(maps)
-    nx = maps.shape[-1]
-    step = max(1, nx // COLUMNS)
-    columns = np.arange(step // 2, nx, step)
+    columns, step = _some_columns(maps)
     some = xp.take(maps, xp.asarray(columns), axis=-1)
     lattice = find_lattice(mask)
     if lattice is None:
@@ -54,24 +53,57 @@ def noise_map(mask: np.ndarray, maps: Any, regularization: float = REGULARIZATIO
             variance[..., chunk] = unfolding.noise_variance()
 
         in_chunks(work, some)
-        inside = xp.any(some != 0, axis=0)
-        variance = with_centre(variance, inside, mask)
-    return spread(xp.sqrt(variance), columns, maps)
+        variance = _with_centre(variance, some, mask)
+    return _spread(xp.sqrt(variance), columns, maps)
 
 
-def with_centre(variance: Any, inside: Any, mask: np.ndarray) -> Any:
+def grappa_noise_map(
+    targets: tuple[Target, ...], lattice: Lattice, mask: np.ndarray, maps: Any
+) -> Any:
+    """Return sigma of the noise of a combined GRAPPA image per real channel.
+
+    Parameters
+    ----------
+    targets : tuple of Target
+        From `gadgets.grappa.calibrate`.
+    lattice : Lattice
+    mask : bool (kz, ky)
+    maps : complex64 (coil, z, y, x)
+        Which coil images are combined with.
+
+    Returns
+    -------
+    float32 (z, y, x)
+        In SNR units; zero where maps are.
+    """
+    xp = array_api_compat.array_namespace(maps)
+    columns, _ = _some_columns(maps)
+    variance = grappa_noise(targets, lattice, maps, columns)
+    some = xp.take(maps, xp.asarray(columns), axis=-1)
+    return _spread(xp.sqrt(_with_centre(variance, some, mask)), columns, maps)
+
+
+def _some_columns(maps: Any) -> tuple[np.ndarray, int]:
+    """Return positions x at which to work out the noise, and the step between them."""
+    nx = maps.shape[-1]
+    step = max(1, nx // COLUMNS)
+    return np.arange(step // 2, nx, step), step
+
+
+def _with_centre(variance: Any, maps: Any, mask: np.ndarray) -> Any:
     """Correct a lattice's noise variance for a fully sampled k-space centre.
 
     The centre's share of k-space is as good as fully sampled and has variance 1.
     """
+    xp = array_api_compat.array_namespace(maps)
     window = sampled_centre(mask)
-    if window is None:
+    if window is None or window[1].stop - window[1].start < LEAST_LINES:
         return variance
     share = (window[0].stop - window[0].start) * (window[1].stop - window[1].start) / mask.size
-    return share * inside + (1 - share) * variance
+    return share * xp.any(maps != 0, axis=0) + (1 - share) * variance
 
 
-def spread(values: Any, columns: np.ndarray, maps: Any) -> Any:
+def _spread(values: Any, columns: np.ndarray, maps: Any) -> Any:
     """Interpolate (z, y, column) along x to the columns of maps, and cut to where they are."""
     xp = array_api_compat.array_namespace(values)
     there = values > 0

@@ -17,7 +17,7 @@ METHODS = ("zero-fill", "homodyne", "pocs")
 POCS_ITERATIONS = 8
 
 
-def missing_side(sampled: np.ndarray, gap: int) -> slice | None:
+def missing_side(sampled: Any, gap: int) -> slice | None:
     """Return the acquired range where one side of k-space is partly missing.
 
     Parameters

@@ -102,7 +102,7 @@ def test_gadget_puts_maps_before_the_first_frame_and_keeps_them_for_the_slice(fl
         frame(flat, mask, slice=1),
     ]
     kinds = [type(item) for item in EstimateMaps()(iter(items))]
-    assert kinds == [str, SensitivityMaps, Frame, Frame, Frame]
+    assert kinds == [str, Calibration, SensitivityMaps, Frame, Frame, Frame]
 
 
 def test_gadget_uses_a_frames_own_lines_and_makes_new_maps_for_a_repetition(flat):
