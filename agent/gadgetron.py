@@ -27,12 +27,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from gadgets.conventional import conventional
 
 from agent import log
 from agent.gadgetron_config import Properties, parse_properties
 from gadgets.buckets import from_buckets, header_as_acquired, is_imaging
 from gadgets.check_images import check_images
+from gadgets.conventional import conventional
 from gadgets.stream import Gadget
 from protocols.errors import MalformedMessage, TruncatedStream, WireError
 from protocols.header import parse_header
@@ -99,13 +99,13 @@ class _Parent:
             raise
 
     def send(self, item: Any) -> None:
-        """Send data; a chain's other items have no form that a Gadgetron reads."""
+        """Send data; a chain's other items (`NoiseState`, for one) are no messages."""
         if isinstance(item, ImageMessage) and item.data.dtype == np.int16:
             item = replace(item, data=item.data.astype(np.float32))
         if isinstance(item, _DATA):
             write(self._sink, item)
         else:
-            log.get().warning("item not sent", kind=type(item).__name__)
+            log.get().info("item not sent", kind=type(item).__name__)
 
     def part(self, failure: BaseException | None) -> None:
         """Say ERROR where there was a failure, then CLOSE, see that it arrives, and hang up."""

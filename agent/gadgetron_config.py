@@ -34,7 +34,7 @@ class Properties(BaseModel):
     target: Literal["recon", "images", "passthrough"] = "recon"
     method: Literal["sense", "grappa"] = "sense"
     pixel_type: Literal["uint16", "float32"] = "uint16"
-    maps: tuple[Literal["gfactor", "snr"], ...] = ()
+    maps: tuple[Literal["g-factor", "snr"], ...] = ()
 
     @field_validator("maps", mode="before")
     @classmethod

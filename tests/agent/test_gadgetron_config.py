@@ -15,17 +15,17 @@ EMPTY_CONFIG = '<?xml version="1.0"?>\n<configuration />\n'
     "config",
     [
         '<?xml version="1.0"?>\n<configuration><property name="method" value="grappa"/>'
-        '<property name="maps" value="gfactor, snr"/></configuration>\n',
+        '<property name="maps" value="g-factor, snr"/></configuration>\n',
         "<configuration><property><name>method</name><value>grappa</value></property>"
-        "<property><name>maps</name><value>gfactor snr</value></property></configuration>",
+        "<property><name>maps</name><value>g-factor snr</value></property></configuration>",
         '<external><connect port="18000"/><configuration><property name="method" value="grappa"/>'
-        '<property name="maps" value="gfactor,snr"/></configuration></external>',
+        '<property name="maps" value="g-factor,snr"/></configuration></external>',
     ],
     ids=["attributes", "elements", "whole external node"],
 )
 def test_properties_are_read(config):
     properties = parse_properties(config, "images")
-    assert (properties.method, properties.maps) == ("grappa", ("gfactor", "snr"))
+    assert (properties.method, properties.maps) == ("grappa", ("g-factor", "snr"))
     assert properties.target == "images"
 
 

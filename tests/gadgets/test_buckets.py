@@ -10,6 +10,8 @@ from gadgets.buckets import (
     header_as_acquired,
     recon_data_blocks,
 )
+from gadgets.conventional import conventional
+from gadgets.fft import fftc
 from protocols.header import encodings, parse_header
 from protocols.mrd_gadgetron import (
     SAMPLING_DESCRIPTION,
@@ -23,6 +25,7 @@ from protocols.mrd_types import (
     ACQUISITION_HEADER,
     WAVEFORM_HEADER,
     AcquisitionFlag,
+    ImageMessage,
     ReadoutBlock,
     Text,
     Waveform,
@@ -212,3 +215,70 @@ def test_noise_readouts_tell_nothing():
     head["flags"], head["number_of_samples"] = AcquisitionFlag.IS_NOISE_MEASUREMENT, 256
     original = mrd_header(512, 256)
     assert header_as_acquired(original, ReadoutBlock(head, np.zeros((1, 1, 256)))) is original
+
+
+def accelerated_scan() -> tuple[str, ReadoutBlock]:
+    """Every second of 64 lines, the middle 24 whole and flagged; six coils around two discs."""
+    n = 64
+    z = np.linspace(-1, 1, n)
+    x, y = z[None, :], z[:, None]
+    body = ((x**2 + y**2) < 0.6) + 0.5 * (((x - 0.2) ** 2 + (y + 0.3) ** 2) < 0.05)
+    angles = np.arange(6) * np.pi / 3
+    coils = [np.exp(-((x - np.cos(a)) ** 2) - (y - np.sin(a)) ** 2 + 1j * a) for a in angles]
+    kspace = 1e4 * fftc((np.stack(coils) * body).astype(np.complex64), (1, 2))
+    lines = np.array([k for k in range(n) if k % 2 == 0 or 20 <= k < 44])
+    heads = np.zeros(len(lines), ACQUISITION_HEADER)
+    heads["version"], heads["number_of_samples"], heads["active_channels"] = 1, n, 6
+    heads["center_sample"], heads["scan_counter"] = n // 2, np.arange(len(lines))
+    heads["idx"]["kspace_encode_step_1"] = lines
+    heads["read_dir"][:, 0] = heads["phase_dir"][:, 1] = heads["slice_dir"][:, 2] = 1
+    heads["flags"][(lines >= 20) & (lines < 44)] = BOTH
+    heads["flags"][-1] |= np.uint64(LAST)
+    block = ReadoutBlock(
+        heads, kspace[:, lines].swapaxes(0, 1).copy(), None, np.zeros(len(lines), np.int64)
+    )
+    text = f"""<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><experimentalConditions>
+        <H1resonanceFrequency_Hz>1</H1resonanceFrequency_Hz></experimentalConditions><encoding>
+        <encodedSpace><matrixSize><x>{n}</x><y>{n}</y><z>1</z></matrixSize>
+        <fieldOfView_mm><x>300</x><y>300</y><z>4</z></fieldOfView_mm></encodedSpace>
+        <reconSpace><matrixSize><x>{n}</x><y>{n}</y><z>1</z></matrixSize>
+        <fieldOfView_mm><x>300</x><y>300</y><z>4</z></fieldOfView_mm></reconSpace>
+        <encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{n - 1}</maximum>
+        <center>{n // 2}</center></kspace_encoding_step_1></encodingLimits>
+        <trajectory>cartesian</trajectory><parallelImaging><accelerationFactor>
+        <kspace_encoding_step_1>2</kspace_encoding_step_1>
+        <kspace_encoding_step_2>1</kspace_encoding_step_2></accelerationFactor>
+        <calibrationMode>embedded</calibrationMode></parallelImaging></encoding></ismrmrdHeader>"""
+    return text, block
+
+
+def as_bucket(block: ReadoutBlock) -> Bucket:
+    readouts = [Readout(h, s) for h, s in zip(block.headers, block.samples, strict=True)]
+    reference = [r for r in readouts if int(r.header["flags"]) & BOTH]
+    return Bucket(tuple(readouts), tuple(reference))
+
+
+def as_recon_data(block: ReadoutBlock) -> ReconData:
+    def buffered(part: ReadoutBlock) -> ReconBuffer:
+        data = np.zeros((64, 64, 1, 6, 1, 1, 1), np.complex64)
+        heads = np.zeros((64, 1, 1, 1, 1), ACQUISITION_HEADER)
+        lines = part.headers["idx"]["kspace_encode_step_1"]
+        data[:, lines, 0, :, 0, 0, 0] = part.samples.swapaxes(1, 2)
+        heads[lines, 0, 0, 0, 0] = part.headers
+        return ReconBuffer(data, heads, sampling(0, 32, 63))
+
+    embedded = block[block.headers["flags"] & np.uint64(BOTH) != 0]
+    return ReconData((ReconBit(buffered(block), buffered(embedded)),))
+
+
+@pytest.mark.parametrize("method", ["sense", "grappa"])
+@pytest.mark.parametrize("travel", [as_bucket, as_recon_data])
+def test_an_accelerated_scan_gives_the_same_image_however_it_travels(travel, method):
+    text, block = accelerated_scan()
+
+    def reconstruct(item) -> np.ndarray:
+        gadget = conventional(parse_header(text), method=method, pixel_type="float32")
+        (image,) = (i for i in gadget(from_buckets(iter([item]))) if isinstance(i, ImageMessage))
+        return image.data
+
+    np.testing.assert_allclose(reconstruct(travel(block)), reconstruct(block), rtol=1e-5)
