@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from agent import fire
+from gadgets.conventional import conventional
 from gadgets.stream import Gadget
 from protocols.header import Header
 
@@ -24,14 +25,16 @@ def _swallow(items: Iterator[Any]) -> Iterator[Any]:
 
 def _conventional(method: str, maps: tuple[str, ...] = ()) -> Builder:
     def build_with(header: Header | None, pixel_type: str) -> Gadget:
-        return fire.simplefft(header)
+        if header is None:
+            return fire.simplefft(header)
+        return conventional(header, method, maps, pixel_type)
 
     return build_with
 
 
 CHAINS: dict[str, Builder] = {
     "conventional": _conventional("sense"),
-    "conventional-maps": _conventional("sense", ("gfactor", "snr")),
+    "conventional-maps": _conventional("sense", ("g-factor", "snr")),
     "grappa": _conventional("grappa"),
     "invertcontrast": lambda header, pixel_type: fire.invertcontrast(header),
     "null": lambda header, pixel_type: _swallow,

@@ -28,10 +28,7 @@ def _settings(config: Path | None, spool: Path | None, **listen: Any) -> Setting
         overrides["listen"] = given
     if spool is not None:
         overrides["spool"] = {"folder": spool}
-    settings = load(config, **overrides)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(settings.threads))
-    return settings
+    return load(config, **overrides)
 
 
 def _give_up(error: Exception) -> typer.Exit:
@@ -115,7 +112,9 @@ def recover(
         raise _give_up(error) from None
     from agent.recover import recover as recover_one
     from agent.spool import Spool
+    from gadgets.fft import set_threads
 
+    set_threads(settings.threads)
     folder = Spool(settings.spool)
     failed = False
     for name in folder.names():

@@ -16,14 +16,20 @@ from typing import Any
 import array_api_compat
 import numpy as np
 import scipy.fft
+from threadpoolctl import threadpool_limits
 
 _threads = min(2, os.cpu_count() or 1)
 
 
 def set_threads(count: int) -> None:
-    """Set how many CPU threads a transform or a solver of this package may use."""
+    """Set how many CPU threads a transform or a solver of this package may use.
+
+    BLAS is held to one thread of the process: its matrices here are small, and OpenBLAS's threads
+    spin, which makes them slower by orders where another process has a core.
+    """
     global _threads
     _threads = max(1, int(count))
+    threadpool_limits(1, user_api="blas")
 
 
 def threads() -> int:

@@ -1,1 +1,1 @@
-"""The virtual scanner: digital spine phantom, MR physics, and a client that behaves as a scanner does."""
+"""The virtual scanner: digital spine phantom, MR physics, and a client like a scanner's."""
