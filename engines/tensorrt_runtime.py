@@ -185,7 +185,9 @@ def build(
     paths = []
     for profile in dict.fromkeys([own, *profiles]):
         module = InPrecision(build_module(weights), PRECISIONS[precision]).to(compiler.device)
-        example = _example(weights, profile.optimum)
+        # A batch of 1 would be taken for a constant.
+        batch = min(max(profile.optimum[0], 2), profile.maximum[0])
+        example = _example(weights, (batch, *profile.optimum[1:]))
         program = torch.export.export(
             module,
             tuple(tensor.to(compiler.device) for tensor in example),
@@ -299,7 +301,8 @@ def _dynamic_shapes(weights: Weights, profile: Profile) -> dict[str, Any] | None
             continue
         step = n if axis else 1
         axes[axis] = step * torch.export.Dim(name, min=low // step, max=high // step)
-    return {"planes": axes, "scalars": (None,) * (len(weights.manifest.inputs) - 1)}
+    scalars = (None,) * (len(weights.manifest.inputs) - 1)
+    return {"planes": axes, **({"scalars": scalars} if scalars else {})}
 
 
 def _tuple(found: torch.Tensor | Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

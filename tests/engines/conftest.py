@@ -1,0 +1,46 @@
+"""A small U-Net in the store, for the runtimes that build networks themselves."""
+
+import numpy as np
+import pytest
+
+from engines.manifest import Manifest, TensorSpec
+from engines.store import Store, seal, write_golden
+
+AXES = ("batch", "channel", "y", "x")
+
+
+@pytest.fixture(scope="session")
+def unet_store(tmp_path_factory):
+    """Store with the network "unet" 1.0, with random parameters; no ONNX model is in its file."""
+    torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra gpu")
+    from engines.nets import build
+
+    architecture = {"name": "bias-free-unet", "channels": [8, 16], "blocks": [1, 1]}
+    torch.manual_seed(3)
+    module = build(architecture)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    folder = tmp_path_factory.mktemp("weights") / "unet" / "1.0"
+    folder.mkdir(parents=True)
+    state = {name: value.numpy() for name, value in module.state_dict().items()}
+    np.savez(folder / "weights.npz", **state)
+    (folder / "model.onnx").write_bytes(b"none")
+    (folder / "card.md").write_text("Random.\n")
+    planes = np.random.default_rng(2).standard_normal((1, 3, 16, 24)).astype(np.float32)
+    with torch.inference_mode():
+        reference = module.double()(torch.as_tensor(planes).double()).float().numpy()
+    write_golden(folder / "golden.npz", {"planes": planes}, {"planes": reference})
+    channels = ("real", "imaginary", "sigma")
+    seal(
+        folder,
+        Manifest(
+            name="unet",
+            version="1.0",
+            kind="denoiser",
+            architecture=architecture,
+            inputs=(TensorSpec(name="planes", axes=AXES, channels=channels),),
+            outputs=(TensorSpec(name="planes", axes=AXES, channels=channels[:2]),),
+            licence="Apache-2.0",
+        ),
+    )
+    return Store(site=folder.parents[1])
