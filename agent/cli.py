@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from agent import log
+from agent import engine_cli, engines, log
 from agent.config import Settings, SettingsError, load
 
 app = typer.Typer(no_args_is_help=True, help="The agent beside the scanner bore.")
+app.add_typer(engine_cli.app, name="engine")
 _console = Console(stderr=True)
 
 Config = Annotated[
@@ -28,7 +29,9 @@ def _settings(config: Path | None, spool: Path | None, **listen: Any) -> Setting
         overrides["listen"] = given
     if spool is not None:
         overrides["spool"] = {"folder": spool}
-    return load(config, **overrides)
+    settings = load(config, **overrides)
+    engines.use(settings)
+    return settings
 
 
 def _give_up(error: Exception) -> typer.Exit:

@@ -69,6 +69,35 @@ class LimitSettings(_Section):
     stop_seconds: float = Field(default=60, ge=0)
 
 
+class EngineSettings(_Section):
+    """Which networks may run, and how: see `engines.store` and `engines.engine`.
+
+    Attributes
+    ----------
+    site : path
+        Folder of the site's own weights (`boreside engine add`).
+    public_key : path or None
+        Ed25519 key (PEM) that must have signed them.
+    plans : path or None
+        Folder of compiled engines [default: in the user's cache].
+    runtime : str
+    precision : str or None
+        The runtime's own by default.
+    strength : float
+        Of denoising, per cent.
+    deadline_ms : float or None
+        From an image's last readout: what a network has not finished by then leaves without it.
+    """
+
+    site: Path = Path("weights")
+    public_key: Path | None = None
+    plans: Path | None = None
+    runtime: Literal["onnx", "openvino", "torch", "tensorrt"] = "onnx"
+    precision: Literal["fp32", "fp16", "bf16"] | None = None
+    strength: float = Field(default=100, ge=0, le=100)
+    deadline_ms: float | None = Field(default=None, gt=0)
+
+
 class Settings(BaseSettings):
     """All settings of one agent.
 
@@ -89,6 +118,7 @@ class Settings(BaseSettings):
     listen: Listen = Listen()
     spool: SpoolSettings = SpoolSettings()
     limits: LimitSettings = LimitSettings()
+    engines: EngineSettings = EngineSettings()
     threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
     chain: str = "conventional"
     pixel_type: Literal["uint16", "int16", "float32"] = "uint16"
