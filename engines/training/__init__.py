@@ -1,0 +1,1 @@
+"""Training of the networks: synthetic images, losses, loops, export, evaluation. Needs PyTorch."""

@@ -1,0 +1,229 @@
+"""Unrolled reconstruction: data consistency in NumPy or CuPy around a network.
+
+Starts from SENSE, then alternates the network, which is told the noise level of every pixel, with
+
+    argmin |A x - y|^2 + weight |x - z|^2
+
+by a few steps of conjugate gradients: MoDL (Aggarwal et al., IEEE Trans Med Imaging 38 (2019) 394)
+with the noise level of plug-and-play methods (Venkatakrishnan et al., GlobalSIP 2013). All of it is
+in SNR units, noise sigma 1 per real channel, so that the same few numbers serve all scans; they are
+the manifest's ``parameters``. The readout is in image space already, so only ky (and kz) is ever
+transformed, and slices of a slab may be any in number.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat
+import numpy as np
+import scipy.fft
+
+CHUNK_BYTES = 2 << 20
+"""Of the coil images that are worked on at once: about a CPU core's second-level cache."""
+
+ITERATIONS = 4
+"""Conjugate gradient steps of one data consistency."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps of a reconstruction.
+
+    Attributes
+    ----------
+    sigma : tuple of float
+        For each step, the noise level that the network is told, over that of SENSE.
+    weight : tuple of float
+        For each step but the last, the weight of the network's image, times the median variance
+        of the noise of SENSE.
+    """
+
+    sigma: tuple[float, ...]
+    weight: tuple[float, ...]
+
+    @classmethod
+    def of(cls, parameters: dict[str, Any]) -> "Schedule":
+        """Return the schedule of a manifest's ``parameters``.
+
+        Raises
+        ------
+        ValueError
+            There is none.
+        """
+        try:
+            sigma, weight = (tuple(map(float, parameters[key])) for key in ("sigma", "weight"))
+        except KeyError as error:
+            raise ValueError(f"expected {error} in the manifest's parameters") from None
+        if len(weight) != len(sigma) - 1:
+            raise ValueError("expected one weight for every noise level but the last")
+        return cls(sigma, weight)
+
+
+def unrolled(
+    kspace: Any,
+    mask: np.ndarray,
+    maps: Any,
+    start: Any,
+    noise_map: Any,
+    network: Callable[[Any], Any],
+    schedule: Schedule,
+    *,
+    multiple_of: int = 8,
+    threads: int = 2,
+    check: Callable[[], None] = lambda: None,
+) -> Any:
+    """Reconstruct one image or slab.
+
+    Parameters
+    ----------
+    kspace : complex64 (coil, kz, ky, x)
+        Hybrid, whitened; zero where not acquired; centre at ``n // 2``.
+    mask : bool (kz, ky)
+    maps : complex64 (coil, z, y, x)
+        Unit norm over coils, zero in the background.
+    start : complex64 (z, y, x)
+        SENSE image of the same data, in SNR units.
+    noise_map : float32 (z, y, x)
+        Sigma of its noise per real channel; zero in the background.
+    network : callable
+        From planes (z, 3, y, x) to planes (z, 2, y, x): an engine's ``run``.
+    schedule : Schedule
+    multiple_of : int
+        Of the sides of the planes.
+    threads : int
+        CPU threads of the data consistency.
+    check : callable
+        Called between steps; raises where the work is to be given up.
+
+    Returns
+    -------
+    complex64 (z, y, x)
+        The last output of the network. Zero in the background.
+    """
+    xp = array_api_compat.array_namespace(kspace, maps)
+    inside = noise_map > 0
+    if not bool(xp.any(inside)):
+        return xp.zeros_like(start)
+    sigma = float(xp.median(noise_map[inside]))
+    scale = max(float(xp.percentile(xp.abs(start), 99)), sigma)
+    right = adjoint(kspace, mask, maps)
+    image = start
+    for step, level in enumerate(schedule.sigma):
+        check()
+        image = _denoised(image, noise_map * np.float32(level), scale, network, multiple_of)
+        image = xp.where(inside, image, xp.zeros_like(image))
+        if step < len(schedule.weight):
+            check()
+            weight = schedule.weight[step] / sigma**2
+            image = consistent(image, right, mask, maps, weight, threads)
+    return image
+
+
+def _denoised(
+    image: Any, sigma: Any, scale: float, network: Callable[[Any], Any], multiple: int
+) -> Any:
+    xp = array_api_compat.array_namespace(image)
+    planes = xp.stack([image.real, image.imag, sigma], axis=1) / np.float32(scale)
+    y, x = image.shape[1:]
+    pads = ((0, 0), (0, 0), (0, -y % multiple), (0, -x % multiple))
+    padded = xp.pad(planes, pads, mode="reflect") if y % multiple or x % multiple else planes
+    found = network(xp.astype(padded, xp.float32, copy=False))[:, :, :y, :x] * np.float32(scale)
+    return found[:, 0] + np.complex64(1j) * found[:, 1]
+
+
+def consistent(
+    image: Any,
+    right: Any,
+    mask: np.ndarray,
+    maps: Any,
+    weight: float,
+    threads: int = 2,
+    iterations: int = ITERATIONS,
+) -> Any:
+    """Return argmin |A x - y|^2 + weight |x - image|^2, complex64 (z, y, x).
+
+    Parameters
+    ----------
+    image : complex64 (z, y, x)
+    right : complex64 (z, y, x)
+        A^H y.
+    mask : bool (kz, ky)
+    maps : complex64 (coil, z, y, x)
+    weight : float
+    threads, iterations : int
+    """
+    xp = array_api_compat.array_namespace(maps)
+    result = xp.empty_like(image)
+    sampled = xp.asarray(np.fft.ifftshift(mask).astype(np.float32))[None, :, :, None]
+    axes = _axes(mask)
+
+    def solve(columns: slice) -> None:
+        part, given = maps[..., columns], image[..., columns]
+        conjugate = xp.conj(part)
+
+        def normal(x: Any) -> Any:
+            coils = _fft(_fft(part * x, axes, False) * sampled, axes, True)
+            coils *= conjugate
+            return xp.sum(coils, axis=0)
+
+        # Solved for the difference to the given image, from zero: the fewer steps are left out,
+        # the closer it stays to that.
+        residual = right[..., columns] - normal(given)
+        result[..., columns] = given + _conjugate_gradients(
+            lambda x: normal(x) + np.float32(weight) * x, residual, iterations
+        )
+
+    width = max(1, CHUNK_BYTES * maps.shape[-1] // max(1, maps.nbytes))
+    if array_api_compat.is_cupy_array(maps):
+        width = maps.shape[-1]
+    chunks = [slice(first, first + width) for first in range(0, maps.shape[-1], width)]
+    if threads == 1 or len(chunks) == 1:
+        for chunk in chunks:
+            solve(chunk)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(solve, chunks))
+    return result
+
+
+def _conjugate_gradients(normal: Callable[[Any], Any], residual: Any, iterations: int) -> Any:
+    """Solve normal(x) = residual from zero, every column (last axis) with its own steps."""
+    xp = array_api_compat.array_namespace(residual)
+    axes = tuple(range(residual.ndim - 1))
+
+    def dot(a: Any, b: Any) -> Any:
+        return xp.sum(a.real * b.real + a.imag * b.imag, axis=axes)
+
+    def ratio(a: Any, b: Any) -> Any:
+        return xp.where(b > 0, a / xp.where(b > 0, b, 1), 0)
+
+    solution, direction, power = xp.zeros_like(residual), residual, dot(residual, residual)
+    for _ in range(iterations):
+        product = normal(direction)
+        length = ratio(power, dot(direction, product))
+        solution = solution + length * direction
+        residual = residual - length * product
+        power, before = dot(residual, residual), power
+        direction = residual + ratio(power, before) * direction
+    return solution
+
+
+def adjoint(kspace: Any, mask: np.ndarray, maps: Any) -> Any:
+    """Return A^H y, complex64 (z, y, x)."""
+    xp = array_api_compat.array_namespace(maps)
+    axes = _axes(mask)
+    coils = xp.fft.fftshift(_fft(xp.fft.ifftshift(kspace, axes=axes), axes, True), axes=axes)
+    return xp.sum(xp.conj(maps) * coils, axis=0)
+
+
+def _axes(mask: np.ndarray) -> tuple[int, ...]:
+    return (-2,) if mask.shape[0] == 1 else (-3, -2)
+
+
+def _fft(x: Any, axes: tuple[int, ...], inverse: bool) -> Any:
+    if array_api_compat.is_cupy_array(x):
+        xp = array_api_compat.array_namespace(x)
+        return (xp.fft.ifftn if inverse else xp.fft.fftn)(x, axes=axes, norm="ortho")
+    return (scipy.fft.ifftn if inverse else scipy.fft.fftn)(x, axes=axes, norm="ortho")
