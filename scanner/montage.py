@@ -72,11 +72,11 @@ def even_out(image: NDArray[Any]) -> NDArray[Any]:
     image : (y, x), not negative
     """
     shading = gaussian_filter(np.asarray(image, np.float64), 0.12 * max(image.shape))
-    evened: NDArray[Any] = image / (shading + 0.03 * max(shading.max(), 1e-12))
+    evened: NDArray[Any] = image / (shading + 0.02 * max(shading.max(), 1e-12))
     return evened
 
 
-def window(image: NDArray[Any], low: float = 2.0, high: float = 98.0) -> NDArray[np.uint8]:
+def window(image: NDArray[Any], low: float = 2.0, high: float = 96.5) -> NDArray[np.uint8]:
     """Return grey values of an image, black and white at two percentiles of its pixels."""
     black, white = np.percentile(image, [low, high])
     grey = np.clip((image - black) / max(white - black, 1e-12), 0, 1)
