@@ -112,14 +112,9 @@ class Denoise:
         check: Callable[[], None],
     ) -> Any:
         xp = array_api_compat.array_namespace(planes)
-        _, _, y, x = planes.shape
+        y, x = planes.shape[2:]
         padded = pad(planes, manifest.multiple_of)
-        batch = max(1, BATCH_PIXELS // (padded.shape[2] * padded.shape[3]))
-        found = []
-        for start in range(0, len(padded), batch):
-            check()
-            found.append(self._engine.run(padded[start : start + batch])[:, :, :y, :x])
-        denoised = xp.concat(found) if len(found) > 1 else found[0]
+        denoised = in_batches(self._engine, padded, check)["planes"][:, :, :y, :x]
         if not bool(xp.all(xp.isfinite(denoised))):
             raise Refused("the engine returned NaN or Inf")
         taken = denoised - planes[:, :2]
@@ -168,12 +163,27 @@ def network_input(image: Image, manifest: Manifest) -> tuple[Any, float]:
     Raises
     ------
     Refused
+        As `noise_and_scale`.
+    """
+    noise, scale = noise_and_scale(image, manifest.limits)
+    xp = array_api_compat.array_namespace(image.data)
+    is_complex = xp.isdtype(image.data.dtype, "complex floating")
+    imaginary = image.data.imag if is_complex else xp.zeros_like(image.data)
+    planes = xp.stack([image.data.real, imaginary, noise], axis=1) / np.float32(scale)
+    return xp.astype(planes, xp.float32, copy=False), scale
+
+
+def noise_and_scale(image: Image, limits: Limits) -> tuple[Any, float]:
+    """Return the noise map of an image and the scale of the planes, if they are within limits.
+
+    Raises
+    ------
+    Refused
         Not in SNR units, NaN or Inf, too small or large, or SNR or noise out of limits.
     """
     if not image.snr_units:
         raise Refused("the image is not in SNR units: its noise was not measured")
     xp = array_api_compat.array_namespace(image.data)
-    limits = manifest.limits
     check_matrix(image.data.shape, limits)
     noise = image.noise_map
     if noise is None:
@@ -188,21 +198,31 @@ def network_input(image: Image, manifest: Manifest) -> tuple[Any, float]:
     magnitude = float(xp.percentile(xp.abs(image.data), 99))
     snr = magnitude / sigma
     if not limits.snr[0] <= snr <= limits.snr[1]:
-        raise Refused(f"SNR {snr:.3g}, the network was trained for {_span(limits.snr)}")
+        raise Refused(f"SNR {snr:.3g}, the network was trained for {span(limits.snr)}")
     scale = max(magnitude, sigma)
     least, most = (float(value) / scale for value in (xp.min(noise[inside]), xp.max(noise)))
     if least < limits.sigma[0] or most > limits.sigma[1]:
         raise Refused(
             f"noise of {least:.3g} to {most:.3g} of the signal, the network was trained for"
-            f" {_span(limits.sigma)}"
+            f" {span(limits.sigma)}"
         )
-    imaginary = (
-        image.data.imag
-        if xp.isdtype(image.data.dtype, "complex floating")
-        else xp.zeros_like(image.data)
-    )
-    planes = xp.stack([image.data.real, imaginary, noise], axis=1) / np.float32(scale)
-    return xp.astype(planes, xp.float32, copy=False), scale
+    return noise, scale
+
+
+def in_batches(engine: Engine, planes: Any, check: Callable[[], None]) -> dict[str, Any]:
+    """Run padded planes (z, channel, y, x) through an engine, some slices at a time.
+
+    ``check`` is called before each of them; it raises where the work is to be given up.
+    """
+    xp = array_api_compat.array_namespace(planes)
+    batch = max(1, BATCH_PIXELS // (planes.shape[2] * planes.shape[3]))
+    found = []
+    for start in range(0, len(planes), batch):
+        check()
+        found.append(engine.outputs(planes[start : start + batch]))
+    if len(found) == 1:
+        return found[0]
+    return {name: xp.concat([outputs[name] for outputs in found]) for name in found[0]}
 
 
 def check_matrix(shape: tuple[int, ...], limits: Limits) -> None:
@@ -210,7 +230,7 @@ def check_matrix(shape: tuple[int, ...], limits: Limits) -> None:
     y, x = shape[-2:]
     if min(y, x) < limits.side[0] or max(y, x) > limits.side[1] or y * x > limits.pixels:
         raise Refused(
-            f"a matrix of {y} x {x}, the network was trained for sides of {_span(limits.side)} and"
+            f"a matrix of {y} x {x}, the network was trained for sides of {span(limits.side)} and"
             f" at most {limits.pixels} pixels"
         )
 
@@ -263,5 +283,6 @@ def _in_sigmas(taken: Any, sigma: Any, data: Any) -> float:
     return float(xp.sqrt(xp.sum(power) / (channels * xp.sum(sigma > 0))))
 
 
-def _span(limits: tuple[float, float]) -> str:
+def span(limits: tuple[float, float]) -> str:
+    """Return limits in words."""
     return f"{limits[0]:g} to {limits[1]:g}"

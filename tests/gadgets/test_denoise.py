@@ -58,7 +58,10 @@ class Behaving:
     """An engine which does something else when it is run."""
 
     def __init__(self, engine, run):
-        self._engine, self.run = engine, run
+        self._engine, self._run = engine, run
+
+    def outputs(self, planes):
+        return {"planes": self._run(planes)}
 
     def __getattr__(self, name):
         return getattr(self._engine, name)

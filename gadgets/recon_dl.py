@@ -1,0 +1,151 @@
+"""Reconstruction by an unrolled network: `Frame` to `Image`, and never without an image.
+
+The conventional image (`gadgets.reconstruct`, by SENSE) comes first: it is where the network starts
+from, what its noise map is conditioned on, and what leaves where anything speaks against the
+network. Between the network's steps the image is made consistent with what all coils measured
+(`engines.unrolled`).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import array_api_compat
+import numpy as np
+import structlog
+
+from engines.deadline import Deadlines, Late
+from engines.engine import Engine
+from engines.manifest import Manifest
+from engines.unrolled import Schedule, unrolled
+from gadgets.denoise import (
+    Refused,
+    deadline,
+    fallen_back,
+    in_batches,
+    made_by,
+    noise_and_scale,
+    span,
+    usable_manifest,
+)
+from gadgets.fft import threads
+from gadgets.items import Frame, Image, SensitivityMaps
+from gadgets.reconstruct import Reconstruct
+from protocols.header import Header
+
+_log = structlog.get_logger(__name__)
+
+
+class ReconstructDL(Reconstruct):
+    """Turn `Frame` into `Image` by an unrolled network (a gadget), or as `Reconstruct` does.
+
+    Where the network predicts its error, the noise map of the image is that: the standard deviation
+    per real channel, which the rest of the error is expected to have. Where it does not, the noise
+    map stays that of the conventional image: an upper bound. History and attributes are those of
+    `gadgets.denoise.Denoise`.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of the kind "regulariser".
+    header : Header or None
+        As in `Reconstruct`.
+    deadline_ms : float or None
+        From an image's last readout (where that is not known, from when its frame comes here) to
+        when it must be on its way, by the network or without it.
+    clock : callable
+        Monotonic clock of ``last_readout_ns``, nanoseconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        header: Header | None = None,
+        deadline_ms: float | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        super().__init__("sense", header)
+        self._engine = engine
+        self._deadline_ms = deadline_ms
+        self._clock = clock
+        self._deadlines = Deadlines(clock)
+
+    def _image(self, frame: Frame, maps: SensitivityMaps | None, kernels: Any) -> Image:
+        until = deadline(frame.last_readout_ns, self._deadline_ms, self._clock)
+        image = super()._image(frame, maps, kernels)
+        try:
+            manifest = usable_manifest(self._engine, "regulariser")
+            if maps is None or image.quantity != "complex":
+                raise Refused("there is no image by SENSE to start from")
+            _check_frame(frame, image, manifest)
+            schedule = Schedule.of(manifest.parameters)
+            data, error = self._deadlines.run(
+                lambda check: self._run(frame, maps.maps, image, manifest, schedule, check), until
+            )
+        except (Refused, Late) as reason:
+            return fallen_back(image, f"fallback: no network reconstruction: {reason}")
+        except Exception as error:
+            _log.error("network reconstruction failed", engine=self._engine.name, exc_info=error)
+            what = f"{type(error).__name__}: {error}"
+            return fallen_back(image, f"fallback: no network reconstruction: {what}")
+        done = (
+            f"unrolled reconstruction by {manifest.label}, {self._engine.runtime},"
+            f" {len(schedule.sigma)} steps"
+        )
+        noise = image.noise_map if error is None else error
+        return made_by(replace(image, data=data, noise_map=noise), manifest, done)
+
+    def _run(
+        self,
+        frame: Frame,
+        maps: Any,
+        image: Image,
+        manifest: Manifest,
+        schedule: Schedule,
+        check: Callable[[], None],
+    ) -> tuple[Any, Any]:
+        """Return the image, and its expected error where the network predicts it."""
+        noise, scale = noise_and_scale(image, manifest.limits)
+        latest: dict[str, Any] = {}
+
+        def network(planes: Any) -> Any:
+            latest.update(in_batches(self._engine, planes, check))
+            return latest["planes"]
+
+        data = unrolled(
+            frame.kspace,
+            frame.mask,
+            maps,
+            image.data,
+            noise,
+            network,
+            schedule,
+            multiple_of=manifest.multiple_of,
+            threads=threads(),
+            check=check,
+        )
+        xp = array_api_compat.array_namespace(data)
+        error = None
+        if "log_sigma" in latest:
+            y, x = data.shape[1:]
+            error = xp.exp(latest["log_sigma"][:, 0, :y, :x]) * np.float32(scale)
+            error = xp.where(noise > 0, error, xp.zeros_like(error))
+        if not all(bool(xp.all(xp.isfinite(a))) for a in (data, error) if a is not None):
+            raise Refused("the engine returned NaN or Inf")
+        return data, error
+
+
+def _check_frame(frame: Frame, image: Image, manifest: Manifest) -> None:
+    """Raise `Refused` where a frame is not one that the network was trained for."""
+    limits = manifest.limits
+    if not limits.acceleration[0] <= image.acceleration <= limits.acceleration[1]:
+        raise Refused(
+            f"acceleration {image.acceleration:.3g}, the network was trained for"
+            f" {span(limits.acceleration)}"
+        )
+    coils = frame.kspace.shape[0]
+    if not limits.coils[0] <= coils <= limits.coils[1]:
+        raise Refused(f"{coils} coils, the network was trained for {span(limits.coils)}")
+    if not frame.readout_mask.all():
+        raise Refused("an asymmetric echo, the network was trained for whole readouts")
