@@ -8,9 +8,16 @@ images to leave.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agent import fire
+from agent import engines, fire
 from gadgets.conventional import conventional
-from gadgets.stream import Gadget
+from gadgets.denoise import Denoise
+from gadgets.finish import Finish
+from gadgets.noise import Prewhiten
+from gadgets.oversampling import TransformReadout
+from gadgets.recon_dl import ReconstructDL
+from gadgets.reconstruct import Reconstruct
+from gadgets.sort import Sort
+from gadgets.stream import Gadget, chain
 from protocols.header import Header
 
 Builder = Callable[[Header | None, str], Gadget]
@@ -32,9 +39,33 @@ def _conventional(method: str, maps: tuple[str, ...] = ()) -> Builder:
     return build_with
 
 
+def _with_networks(reconstruct: Callable[[Header], list[Gadget]]) -> Builder:
+    """As conventional, but with these gadgets between sorting and finishing."""
+
+    def build_with(header: Header | None, pixel_type: str) -> Gadget:
+        if header is None:
+            return fire.simplefft(header)
+        first: list[Gadget] = [Prewhiten(header), TransformReadout(header), Sort(header)]
+        return chain([*first, *reconstruct(header), Finish(header, pixel_type=pixel_type)])
+
+    return build_with
+
+
+def _denoise(header: Header) -> list[Gadget]:
+    used = engines.used()
+    denoiser = engines.engine("denoiser")
+    return [Reconstruct("sense", header), Denoise(denoiser, used.strength, used.deadline_ms)]
+
+
+def _dl(header: Header) -> list[Gadget]:
+    return [ReconstructDL(engines.engine("recon"), header, engines.used().deadline_ms)]
+
+
 CHAINS: dict[str, Builder] = {
     "conventional": _conventional("sense"),
     "conventional-maps": _conventional("sense", ("g-factor", "snr")),
+    "denoise": _with_networks(_denoise),
+    "dl": _with_networks(_dl),
     "grappa": _conventional("grappa"),
     "invertcontrast": lambda header, pixel_type: fire.invertcontrast(header),
     "null": lambda header, pixel_type: _swallow,

@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     chain : str
         Configuration for scanners that name none, or none that we know (`agent.chains`).
     pixel_type : str
-        Type of the images that leave. Gadgetron cannot read int16.
+        Type of the images that leave; FIRE's own configurations send int16 whatever it says.
     """
 
     model_config = SettingsConfigDict(
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     engines: EngineSettings = EngineSettings()
     threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
     chain: str = "conventional"
-    pixel_type: Literal["uint16", "int16", "float32"] = "uint16"
+    pixel_type: Literal["uint16", "float32"] = "uint16"
 
     @classmethod
     def settings_customise_sources(

@@ -271,9 +271,12 @@ class Measurement:
     def _note_arrivals(self, block: ReadoutBlock) -> None:
         if self._arrival is None:
             return
-        counters = np.stack([block.headers["idx"][name] for name in _COUNTERS], axis=1)[::-1]
-        frames, last = np.unique(counters, axis=0, return_index=True)
-        arrived = block.arrival_ns[::-1][last]
+        counters = np.stack([block.headers["idx"][name] for name in _COUNTERS], axis=1)
+        if (counters == counters[-1]).all():
+            frames, arrived = counters[-1:], block.arrival_ns[-1:]
+        else:
+            frames, last = np.unique(counters[::-1], axis=0, return_index=True)
+            arrived = block.arrival_ns[::-1][last]
         self._arrivals.update(zip(map(tuple, frames.tolist()), arrived.tolist()))
 
     def _deliver(self, image: ImageMessage, unchanged: bool = False) -> None:

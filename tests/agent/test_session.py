@@ -16,6 +16,7 @@ from protocols.meta import parse_meta
 from protocols.mrd import Reader
 from protocols.mrd_hdf5 import read_measurement
 from protocols.mrd_types import (
+    AcquisitionFlag,
     Close,
     ConfigFile,
     HeaderText,
@@ -53,6 +54,25 @@ def test_a_stock_client_gets_its_image_and_a_close(agent, scan, stock):
     assert answer.closed
 
 
+@pytest.mark.parametrize("config", ["conventional", "grappa"])
+def test_an_accelerated_scan_is_reconstructed(agent, config):
+    scan = measurement((64, 64, 1), coils=8, acceleration=2)
+    answer = agent.exchange(ConfigFile(config), scan.header, scan.noise, scan.readouts, Close())
+    (image,) = answer.images
+    assert image.data.dtype == np.uint16
+    assert looks_like(image, scan.truth)
+    assert answer.texts == [] and answer.closed
+    assert float(parse_meta(image.attributes)["BoresideLatencyMs"]) > 0
+
+
+def test_maps_follow_the_image_they_belong_to(agent):
+    scan = measurement((64, 64, 1), coils=8, acceleration=2)
+    config = ConfigFile("conventional-maps")
+    answer = agent.exchange(config, scan.header, scan.noise, scan.readouts, Close())
+    quantities = [parse_meta(image.attributes)["BoresideQuantity"] for image in answer.images]
+    assert quantities == ["magnitude", "g-factor", "snr"]
+
+
 def test_every_image_says_how_long_it_took_from_its_last_readout(agent, scan):
     answer = agent.exchange(ConfigFile("simplefft"), scan.header, scan.readouts, Close())
     assert float(parse_meta(answer.images[0].attributes)["BoresideLatencyMs"]) > 0
@@ -74,6 +94,15 @@ def test_the_spool_holds_the_wires_own_bytes_and_what_became_of_them(agent, scan
     assert state["readouts"] == len(scan.readouts)
     assert state["images"] == [[0, 1, 0, 0, 0, 0, 0]]
     assert state["errors"] == []
+
+
+def test_a_scan_that_the_chain_cannot_take_still_gives_an_image(start, scan):
+    agent = start(chain="conventional")
+    header = HeaderText(scan.header.xml.replace(">cartesian<", ">other<"))
+    answer = agent.exchange(ConfigFile("conventional"), header, scan.readouts, Close())
+    assert looks_like(answer.images[0], scan.truth)
+    assert any(text.startswith("ERR") for text in answer.texts)
+    assert answer.closed
 
 
 @pytest.mark.parametrize("name", ["default.xml", "no_such_module", ""])
@@ -278,6 +307,7 @@ def fails_after(images: int) -> Any:
 def slices(scan: Any, count: int) -> ReadoutBlock:
     headers = np.tile(scan.readouts.headers, count)
     headers["idx"]["slice"] = np.repeat(np.arange(count), len(scan.readouts))
+    headers["flags"][:-1] &= ~np.uint64(AcquisitionFlag.LAST_IN_MEASUREMENT)
     scale = np.repeat(np.arange(1, count + 1), len(scan.readouts))[:, None, None]
     samples = np.tile(scan.readouts.samples, (count, 1, 1)) * scale
     return ReadoutBlock(headers, samples.astype(np.complex64))
