@@ -18,7 +18,7 @@ app.add_typer(engine_cli.app, name="engine")
 _console = Console(stderr=True)
 
 Config = Annotated[
-    Path | None, typer.Option("--config", help="Settings file [default: agent.yaml, if present].")
+    Path | None, typer.Option("--config", help="Settings file (default: agent.yaml, if present).")
 ]
 SpoolFolder = Annotated[Path | None, typer.Option("--spool", help="Folder of the measurements.")]
 
@@ -104,7 +104,7 @@ def recover(
     config: Config = None,
     spool: SpoolFolder = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the images [default: results in the spool].")
+        Path | None, typer.Option(help="Folder for the images (default: results in the spool).")
     ] = None,
 ) -> None:
     """Reconstruct measurements of the spool whose images never reached their scanner."""
