@@ -60,34 +60,39 @@ def _contrast(rng: np.random.Generator, labels: np.ndarray, fat: np.ndarray) -> 
     return (water[labels] * (1 - fat) + lipid[labels] * fat).astype(np.float32)
 
 
-def write_phantoms(folder: Path, count: int, seed: int, side: int) -> None:
-    """Write ``count`` files of `CONTRASTS` images each, float16 (contrast, side, side).
+def phantom_images(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Return a plane of a random patient in `CONTRASTS` contrasts, float32 (contrast, y, x).
 
-    Points are sampled four to a pixel. Files which are there are left as they are.
+    Points are sampled four to a pixel; each contrast has a maximum of 1.
     """
+    patient = LumbarSpine(
+        SpineParameters(
+            age=rng.uniform(20, 90),
+            size=rng.uniform(0.85, 1.15),
+            lordosis_deg=rng.uniform(30, 65),
+            seed=int(rng.integers(1 << 31)),
+        )
+    )
+    sampled = patient.sample(_plane(rng, 2 * side))
+    images = []
+    for _ in range(CONTRASTS):
+        fine = _contrast(rng, sampled.labels, sampled.fat_fraction) * sampled.density
+        image = fine.reshape(side, 2, side, 2).mean(axis=(1, 3))
+        images.append(image / max(float(image.max()), 1e-6))
+    return np.stack(images)
+
+
+def write_phantoms(folder: Path, count: int, seed: int, side: int) -> None:
+    """Write ``count`` files of `phantom_images`, float16. Files which are there are left alone."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in track(range(count), "phantoms"):
         path = folder / f"{seed:08d}-{number:05d}.npy"
         if path.exists():
             continue
-        rng = np.random.default_rng((seed, number))
-        patient = LumbarSpine(
-            SpineParameters(
-                age=rng.uniform(20, 90),
-                size=rng.uniform(0.85, 1.15),
-                lordosis_deg=rng.uniform(30, 65),
-                seed=int(rng.integers(1 << 31)),
-            )
-        )
-        sampled = patient.sample(_plane(rng, 2 * side))
-        images = []
-        for _ in range(CONTRASTS):
-            fine = _contrast(rng, sampled.labels, sampled.fat_fraction) * sampled.density
-            image = fine.reshape(side, 2, side, 2).mean(axis=(1, 3))
-            images.append(image / max(float(image.max()), 1e-6))
+        images = phantom_images(np.random.default_rng((seed, number)), side)
         part = path.with_suffix(".part")
         with part.open("wb") as file:
-            np.save(file, np.stack(images).astype(np.float16))
+            np.save(file, images.astype(np.float16))
         part.rename(path)
 
 

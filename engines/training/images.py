@@ -57,7 +57,7 @@ class Images:
         if self._files and rng.random() < 0.5:
             stack = read_stack(self._files[rng.integers(len(self._files))])
             source = stack[rng.integers(len(stack))].astype(np.complex64)
-            source = np.rot90(source, rng.integers(4))
+            source = np.rot90(source, int(rng.integers(4)))
             source *= (np.abs(source) / (np.abs(source).max() + 1e-9) + 1e-3) ** rng.uniform(
                 -0.3, 0.3
             )

@@ -42,7 +42,7 @@ def coil_maps(rng: np.random.Generator, coils: int, shape: tuple[int, int]) -> n
         )
         maps.append(size * np.exp(1j * phase))
     stack = np.array(maps)
-    return (stack / np.sqrt(np.sum(np.abs(stack) ** 2, 0))).astype(np.complex64)
+    return np.asarray(stack / np.sqrt(np.sum(np.abs(stack) ** 2, 0)), np.complex64)
 
 
 def sampling(rng: np.random.Generator, ny: int, factor: int) -> np.ndarray:
@@ -54,7 +54,7 @@ def sampling(rng: np.random.Generator, ny: int, factor: int) -> np.ndarray:
     mask |= np.abs(line) < 12
     if rng.random() < 0.2:
         mask &= line > -rng.uniform(0.25, 0.4) * ny
-    return mask[None]
+    return np.asarray(mask[None])
 
 
 def scan(rng: np.random.Generator, image: np.ndarray, coils: int, factor: int, snr: float) -> Scan:

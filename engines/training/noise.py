@@ -51,4 +51,4 @@ def complex_noise(rng: np.random.Generator, size: int, support: np.ndarray) -> n
             radius = np.hypot(frequency[:, None], frequency[None])
             weight = 1 / (1 + (radius / rng.uniform(0.3, 0.6)) ** 4)
     coloured = scipy.fft.ifft2(scipy.fft.fft2(white, norm="ortho") * weight, norm="ortho")
-    return (coloured / np.sqrt(np.mean(weight**2))).astype(np.complex64)
+    return np.asarray(coloured / np.sqrt(np.mean(weight**2)), np.complex64)

@@ -21,7 +21,7 @@ def texture(rng: np.random.Generator, size: int) -> np.ndarray:
     gain = (radius ** -rng.uniform(0.8, 2.2)).astype(np.float32)
     gain[0, 0] = 0
     field = scipy.fft.irfft2(scipy.fft.rfft2(white) * gain, s=(size, size))
-    return (field / field.std()).astype(np.float32)
+    return np.asarray(field / field.std(), np.float32)
 
 
 def smooth_field(rng: np.random.Generator, size: int, waves: float) -> np.ndarray:
@@ -64,7 +64,7 @@ def _inside(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, radius: floa
         bend = rng.uniform(-1, 1) / radius
         width = max(0.6, radius * rng.uniform(0.01, 0.08))
         distance = np.minimum(width - np.abs(v + bend * u * u / 2), radius - np.abs(u))
-    return np.clip(distance + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(distance + 0.5, 0, 1), np.float32)
 
 
 def scene(rng: np.random.Generator, size: int) -> np.ndarray:
