@@ -7,6 +7,7 @@ on a coarse grid straight from the projection's lags, its dominant eigenvectors 
 iteration from the low-resolution coil images, and only they are interpolated to the full grid.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,12 +33,11 @@ GRID = (24, 48, 48)
 
 POWER_ITERATIONS = 5
 
+LEAST_PRIOR = 0.03
+"""Of the typical magnitude of an image: no voxel is expected to be darker."""
 
-CROP = 0.95
-"""Where the eigenvalue is less, there is no signal."""
 
-
-def espirit(calibration: Any, shape: tuple[int, int, int], crop: float = CROP) -> Any:
+def espirit(calibration: Any, shape: tuple[int, int, int]) -> Any:
     """Estimate sensitivity maps.
 
     Parameters
@@ -46,15 +46,13 @@ def espirit(calibration: Any, shape: tuple[int, int, int], crop: float = CROP) -
         Fully sampled block, its k-space centre at ``n // 2``; hybrid.
     shape : tuple of int
         z, y, x of the maps, of the field of view of the calibration lines.
-    crop : float
-        Maps are zero where the eigenvalue is less.
-
     Returns
     -------
     complex64 (coil, z, y, x)
-        Unit norm, phase relative to one fixed combination of the coils; zero in the background.
+        Unit norm, phase relative to one fixed combination of the coils. They are not cut off where
+        eigenvalues fall below 1: weak anatomy, far from the coils, is anatomy.
     """
-    return CoarseMaps.of(calibration).interpolate(shape, crop)
+    return CoarseMaps.of(calibration).interpolate(shape)
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,16 @@ class CoarseMaps:
     Attributes
     ----------
     vectors : complex64 (coil, z, y, x)
-    eigenvalues : float32 (z, y, x)
-        Near 1 where there is signal.
+    magnitude : float32 (z, y, x)
+        Root sum of squares of the calibration lines' coil images, in units of ``typical``.
+    typical : float
+        Magnitude of a typical voxel of the object (the mean, weighted by itself), as a plain sum
+        over k-space.
     """
 
     vectors: Any
-    eigenvalues: Any
+    magnitude: Any
+    typical: float
 
     @classmethod
     def of(cls, calibration: Any, threshold: float = 0.02) -> "CoarseMaps":
@@ -86,19 +88,33 @@ class CoarseMaps:
         kernel = tuple(min(k, (n + 2) // 2) for k, n in zip(KERNEL[slab], block.shape[1:]))
         grid = GRID if slab else (1, *GRID[1:])
         lags = _lags(_projection(block, kernel, threshold), kernel, block.shape[0])
-        vectors, values = dominant_eigenvectors(
-            _evaluate(lags, grid), _low_resolution(block, grid), POWER_ITERATIONS
-        )
-        return cls(vectors * smooth_phase(vectors, values**8), values)
+        coils = _low_resolution(block, grid)
+        vectors, values = dominant_eigenvectors(_evaluate(lags, grid), coils, POWER_ITERATIONS)
+        power = xp.sum(coils.real**2 + coils.imag**2, axis=0)
+        total = xp.sum(power)
+        typical = total / xp.where(total > 0, xp.sum(xp.sqrt(power)), 1)
+        magnitude = xp.sqrt(power) / xp.where(typical > 0, typical, 1)
+        vectors = vectors * smooth_phase(vectors, values**8)
+        return cls(vectors, magnitude, float(typical * largest))
 
-    def interpolate(self, shape: tuple[int, int, int], crop: float = CROP) -> Any:
-        """Return maps of unit norm, complex64 (coil, z, y, x), zero where there is no signal."""
-        xp = array_api_compat.array_namespace(self.vectors)
-        maps = _interpolate(self.vectors, shape)
-        inside = _interpolate(self.eigenvalues[None], shape)[0] > crop
-        power = xp.sum(maps.real**2 + maps.imag**2, axis=0)
-        maps *= xp.where(inside & (power > 0), 1 / xp.sqrt(xp.where(power > 0, power, 1)), 0)
-        return maps
+    def prior(self, shape: tuple[int, int, int]) -> Any:
+        """Return the expected magnitude, float32 (z, y, x), from `LEAST_PRIOR` to 1 (typical)."""
+        xp = array_api_compat.array_namespace(self.magnitude)
+        fine = _interpolate(xp.astype(self.magnitude[None], xp.complex64), shape)[0].real
+        return xp.clip(fine, LEAST_PRIOR, 1.0)
+
+    def interpolate(self, shape: tuple[int, int, int]) -> Any:
+        """Return maps of unit norm, complex64 (coil, z, y, x)."""
+        return on_grid(self.vectors, shape)
+
+
+def on_grid(vectors: Any, shape: tuple[int, int, int]) -> Any:
+    """Bring maps (coil, z, y, x) from a coarse grid to a fine one, and to unit norm."""
+    xp = array_api_compat.array_namespace(vectors)
+    maps = _interpolate(vectors, shape)
+    power = xp.sum(maps.real**2 + maps.imag**2, axis=0)
+    maps *= xp.where(power > 0, 1 / xp.sqrt(xp.where(power > 0, power, 1)), 0)
+    return maps
 
 
 def _centre(kspace: Any, size: tuple[int, ...]) -> Any:
@@ -253,15 +269,7 @@ class EstimateMaps:
     calibration lines count where no others came before. Contrasts, phases and sets of a slice
     share maps, so that their phases can be compared; a later repetition with lines of its own
     makes new ones. Maps which are still those of the frame before are not sent again.
-
-    Parameters
-    ----------
-    crop : float
-        As in `espirit`.
     """
-
-    def __init__(self, crop: float = CROP) -> None:
-        self._crop = crop
 
     def __call__(self, items: Iterator[Any]) -> Iterator[Any]:
         known: dict[tuple[int, int], tuple[FrameKey, CoarseMaps]] = {}
@@ -283,6 +291,8 @@ class EstimateMaps:
                 source, coarse = known[place(item)]
                 fits = coarse.vectors.shape[0] == item.kspace.shape[0]
                 if fits and sent != (source, shape):
-                    yield SensitivityMaps(coarse.interpolate(shape, self._crop), source)
+                    typical = coarse.typical / math.prod(shape) ** 0.5
+                    maps, prior = coarse.interpolate(shape), coarse.prior(shape)
+                    yield SensitivityMaps(maps, source, prior, typical)
                     sent = source, shape
             yield item

@@ -10,7 +10,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from gadgets.coil_maps import GRID, CoarseMaps, dominant_eigenvectors, smooth_phase
+from gadgets.coil_maps import GRID, dominant_eigenvectors, on_grid, smooth_phase
 
 
 def root_sum_of_squares(images: Any) -> Any:
@@ -64,7 +64,7 @@ def walsh_maps(images: Any, window: int = 9) -> Any:
     signal = xp.sum(power, axis=0)
     signal = signal / xp.where(xp.max(signal) > 0, xp.max(signal), 1)
     vectors = vectors * smooth_phase(vectors, signal)
-    return CoarseMaps(vectors, xp.ones_like(signal)).interpolate(shape, crop=0.0)
+    return on_grid(vectors, shape)
 
 
 def _window_weights(size: int, points: int, window: int) -> np.ndarray:

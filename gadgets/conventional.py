@@ -67,7 +67,7 @@ def conventional(
             Prewhiten(header),
             TransformReadout(header),
             Sort(header),
-            Reconstruct(method, header),
+            Reconstruct(method, header, noise_maps=bool(maps)),
             Finish(header, pixel_type=pixel_type, maps=maps),
         ]
     )

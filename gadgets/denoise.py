@@ -179,7 +179,8 @@ def noise_and_scale(image: Image, limits: Limits) -> tuple[Any, float]:
     Raises
     ------
     Refused
-        Not in SNR units, NaN or Inf, too small or large, or SNR or noise out of limits.
+        Not in SNR units, noise not known, NaN or Inf, too small or large, or SNR or noise out of
+        limits.
     """
     if not image.snr_units:
         raise Refused("the image is not in SNR units: its noise was not measured")
@@ -187,8 +188,9 @@ def noise_and_scale(image: Image, limits: Limits) -> tuple[Any, float]:
     check_matrix(image.data.shape, limits)
     noise = image.noise_map
     if noise is None:
-        # Without a noise map: the least that undersampling does to the noise, g = 1.
-        noise = xp.full(image.data.shape, np.sqrt(image.acceleration), dtype=xp.float32)
+        if image.acceleration > 1:
+            raise Refused("an undersampled image without a noise map")
+        noise = xp.ones(image.data.shape, dtype=xp.float32)
     if not bool(xp.all(xp.isfinite(image.data))) or not bool(xp.all(xp.isfinite(noise))):
         raise Refused("NaN or Inf in the image or its noise map")
     inside = noise > 0

@@ -25,13 +25,16 @@ SMOOTHING = 3.0
 """Standard deviation, in voxels of the image, of the smoothing of pseudo-replicas."""
 
 
-def noise_map(mask: np.ndarray, maps: Any, regularization: float = REGULARIZATION) -> Any:
+def noise_map(
+    mask: np.ndarray, maps: Any, prior: Any = None, regularization: float = REGULARIZATION
+) -> Any:
     """Return sigma of the noise of `gadgets.sense.sense` per real channel.
 
     Parameters
     ----------
     mask : bool (kz, ky)
     maps : complex64 (coil, z, y, x)
+    prior : float32 (z, y, x) or None
     regularization : float
 
     Returns
@@ -39,6 +42,8 @@ def noise_map(mask: np.ndarray, maps: Any, regularization: float = REGULARIZATIO
     float32 (z, y, x)
         In SNR units; zero where maps are.
     """
+    if prior is not None:
+        return prior * noise_map(mask, maps * prior, regularization=regularization)
     xp = array_api_compat.array_namespace(maps)
     columns, step = _some_columns(maps)
     some = xp.take(maps, xp.asarray(columns), axis=-1)

@@ -97,12 +97,18 @@ class SensitivityMaps:
     Attributes
     ----------
     maps : complex64 (coil, z, y, x)
-        Unit norm over coils where there is signal, zero in the background.
+        Unit norm over coils.
     key : FrameKey
+    prior : float32 (z, y, x) or None
+        Expected magnitude of the image as the calibration lines show it, in units of ``typical``.
+    typical : float
+        Magnitude of a typical voxel of the object, in the units of the image.
     """
 
     maps: Any
     key: FrameKey
+    prior: Any = None
+    typical: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ from gadgets.sense import REGULARIZATION, sense, transformed_axes
 from gadgets.stream import chain
 from protocols.header import Header, encodings
 
+STRONGEST_REGULARIZATION = 0.05
+"""Of an image with an SNR of less than 5."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -49,6 +52,9 @@ class Reconstruct:
         Gives images their field of view; voxels of 1 mm without it.
     partial_fourier : str
         One of `gadgets.partial_fourier.METHODS`.
+    noise_maps : bool
+        Whether images get their noise map. For an irregular sampling it takes longer than the
+        image, which must not wait for what nobody asked for.
 
     Raises
     ------
@@ -57,7 +63,11 @@ class Reconstruct:
     """
 
     def __init__(
-        self, method: str = "sense", header: Header | None = None, partial_fourier: str = "pocs"
+        self,
+        method: str = "sense",
+        header: Header | None = None,
+        partial_fourier: str = "pocs",
+        noise_maps: bool = True,
     ) -> None:
         if method not in ("sense", "grappa"):
             raise ValueError(f"method: expected 'sense' or 'grappa', got {method!r}")
@@ -66,6 +76,7 @@ class Reconstruct:
         self._method = method
         self._encodings = encodings(header) if header is not None else ()
         self._partial_fourier = partial_fourier
+        self._noise_maps = noise_maps
 
     def __call__(self, items: Iterator[Any]) -> Iterator[Any]:
         return chain([CompressCoils(), EstimateMaps(), self._form])(items)
@@ -87,11 +98,11 @@ class Reconstruct:
                 )
                 if self._method == "grappa":
                     kernels.add(item)
-                yield self._image(item, maps.maps if maps is not None and fits else None, kernels)
+                yield self._image(item, maps if fits else None, kernels)
             else:
                 yield item
 
-    def _image(self, frame: Frame, maps: Any, kernels: "_Kernels") -> Image:
+    def _image(self, frame: Frame, maps: SensitivityMaps | None, kernels: "_Kernels") -> Image:
         try:
             result = self._reconstruct(frame, maps, kernels)
             xp = array_api_compat.array_namespace(result.data)
@@ -115,17 +126,20 @@ class Reconstruct:
             complete=frame.complete,
         )
 
-    def _reconstruct(self, frame: Frame, maps: Any, kernels: "_Kernels") -> "_Result":
+    def _reconstruct(
+        self, frame: Frame, known: SensitivityMaps | None, kernels: "_Kernels"
+    ) -> "_Result":
+        maps = known.maps if known is not None else None
         lattice = find_lattice(frame.mask)
         full = lattice is not None and lattice.acceleration == 1
         if full:
             result = _combined(frame.kspace, frame.mask, maps, "full sampling")
-        elif maps is None:
+        elif known is None:
             return _zero_filled(frame, "no calibration lines for an undersampled frame")
         elif self._method == "grappa":
-            result = _grappa(frame, maps, lattice, kernels)
+            result = _grappa(frame, known, lattice, kernels, self._noise_maps)
         else:
-            result = _sense(frame, maps, lattice)
+            result = _sense(frame, known, lattice, self._noise_maps)
         return self._filled_in(result, frame, lattice)
 
     def _filled_in(self, result: "_Result", frame: Frame, lattice: Lattice | None) -> "_Result":
@@ -144,7 +158,7 @@ class Reconstruct:
             share = (acquired.stop - acquired.start) / size
             result = _Result(
                 fill(result.data, axis, acquired, self._partial_fourier),
-                result.noise * factor,
+                None if result.noise is None else result.noise * factor,
                 (*result.history, f"partial Fourier {share:.3f} {name}: {self._partial_fourier}"),
             )
         return result
@@ -217,25 +231,32 @@ def _combined(kspace: Any, mask: np.ndarray, maps: Any, how: str) -> _Result:
     return _Result(combine(images, maps), noise, history)
 
 
-def _sense(frame: Frame, maps: Any, lattice: Lattice | None, *notes: str) -> _Result:
-    image = sense(frame.kspace, frame.mask, maps)
+def _sense(frame: Frame, known: SensitivityMaps, lattice: Lattice | None, *notes: str) -> _Result:
+    regularization = REGULARIZATION
+    if frame.snr_units and known.typical > 0:
+        regularization = min(1 / known.typical**2, STRONGEST_REGULARIZATION)
+    image = sense(frame.kspace, frame.mask, known.maps, known.prior, regularization=regularization)
     history = (
-        f"SENSE {_name(lattice)}: ESPIRiT maps of {maps.shape[0]} virtual coils, "
-        f"regularization {REGULARIZATION:g}"
+        f"SENSE {_name(lattice)}: ESPIRiT maps of {known.maps.shape[0]} virtual coils, "
+        f"regularization {regularization:.2g}, magnitude prior of the calibration lines"
     )
-    return _Result(image, noise_map(frame.mask, maps), (*notes, history))
+    noise = noise_map(frame.mask, known.maps, known.prior, regularization) if wanted else None
+    return _Result(image, noise, (*notes, history))
 
 
-def _grappa(frame: Frame, maps: Any, lattice: Lattice | None, kernels: _Kernels) -> _Result:
+def _grappa(
+    frame: Frame, known: SensitivityMaps, lattice: Lattice | None, kernels: _Kernels, wanted: bool
+) -> _Result:
+    maps = known.maps
     try:
         if lattice is None:
             raise ValueError("GRAPPA: expected a regular sampling, got an irregular one")
         targets = kernels.targets(frame, lattice)
     except ValueError as error:
-        return _sense(frame, maps, lattice, f"fallback: {error}; SENSE instead")
+        return _sense(frame, known, lattice, wanted, f"fallback: {error}; SENSE instead")
     kspace = grappa(frame.kspace, frame.mask, lattice, targets)
     result = _combined(kspace, frame.mask, maps, f"GRAPPA {_name(lattice)}")
-    noise = grappa_noise_map(targets, lattice, frame.mask, maps)
+    noise = grappa_noise_map(targets, lattice, frame.mask, maps) if wanted else None
     return _Result(result.data, noise, result.history)
 
 

@@ -32,12 +32,17 @@ def sense(
     kspace: Any,
     mask: np.ndarray,
     maps: Any,
+    prior: Any = None,
     *,
     regularization: float = REGULARIZATION,
     tolerance: float = 3e-3,
     iterations: int = 30,
 ) -> Any:
-    """Reconstruct one image: argmin |A x - kspace|^2 + regularization |x|^2.
+    """Reconstruct one image: argmin |A x - kspace|^2 + regularization |x / prior|^2.
+
+    The prior keeps noise of ill-conditioned voxels out of where there is next to nothing (Lin et
+    al., Magn Reson Med 51 (2004) 559), without cutting weak anatomy off. It is put into the maps:
+    with x = prior u, it is u that is found.
 
     Parameters
     ----------
@@ -45,9 +50,11 @@ def sense(
         Hybrid, whitened; zero where not acquired.
     mask : bool (kz, ky)
     maps : complex64 (coil, z, y, x)
-        Unit norm over coils, zero in the background (where the image will be zero).
+        Unit norm over coils.
+    prior : float32 (z, y, x) or None
+        Expected magnitude of the image, 1 being typical; the same everywhere if None.
     regularization : float
-        1 / SNR^2 of the expected image.
+        1 / SNR^2 of a typical voxel of the expected image.
     tolerance : float
         Residual of the normal equations, relative to their right-hand side, at which to stop.
     iterations : int
@@ -59,6 +66,15 @@ def sense(
         In SNR units where ``kspace`` was whitened: noise as `gadgets.gfactor.noise_map` says.
     """
     xp = array_api_compat.array_namespace(kspace, maps)
+    if prior is not None:
+        return prior * sense(
+            kspace,
+            mask,
+            maps * prior,
+            regularization=regularization,
+            tolerance=tolerance,
+            iterations=iterations,
+        )
     lattice = find_lattice(mask)
     if lattice is not None and not lattice.is_exactly(mask):
         lattice = None

@@ -174,7 +174,7 @@ def test_partial_fourier_is_found_and_filled_in(bright, method, acceleration):
         reconstruct(frame(bright, mask), partial_fourier=name)[0] for name in (method, "zero-fill")
     )
     assert filled.history[-1] == f"partial Fourier 0.750 ky: {method}"
-    assert error(filled, bright) < 0.6 * error(zeros, bright)
+    assert error(filled, bright) < 0.7 * error(zeros, bright)
 
 
 def test_asymmetric_echo(bright):
@@ -186,7 +186,7 @@ def test_asymmetric_echo(bright):
     short = replace(shifted, kspace=fftc(kx.conj(), (3,)).conj(), readout_mask=kept)
     filled, zeros = (reconstruct(short, partial_fourier=m)[0] for m in ("pocs", "zero-fill"))
     assert "kx: pocs" in filled.history[-1]
-    assert error(filled, bright) < 0.6 * error(zeros, bright)
+    assert error(filled, bright) < 0.7 * error(zeros, bright)
 
 
 def test_noise_map_of_partial_fourier(data):
