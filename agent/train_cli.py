@@ -54,7 +54,7 @@ def denoiser(
     from engines.training.denoiser import Recipe, train
 
     torch.set_num_threads(threads)
-    recipe = Recipe(seed=seed, **({} if steps is None else {"steps": steps}))
+    recipe = Recipe(seed=seed, steps=Recipe.steps if steps is None else steps)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not finish:
         start, mean = time.monotonic(), 0.0

@@ -30,7 +30,7 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         planes = np.stack([image.real, image.imag, np.full(image.shape, sigma, np.float32)])
         padded = np.pad(planes[None], ((0, 0), (0, 0), (0, -y % 8), (0, -x % 8)), mode="reflect")
         found = engine.run(padded.astype(np.float32))[0, :, :y, :x]
-        return found[0] + 1j * found[1]
+        return np.asarray(found[0] + 1j * found[1])
 
     rows = []
     for name, stack in pictures(1 if quick else 3).items():

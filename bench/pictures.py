@@ -46,7 +46,7 @@ def with_phase(magnitude: np.ndarray) -> np.ndarray:
     y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in magnitude.shape[1:]), indexing="ij")
     phase = 0.7 * y + 0.9 * x * y - 0.6 * x**2 + 0.4
     top = np.percentile(magnitude, 99, axis=(1, 2), keepdims=True)
-    return (magnitude / top * np.exp(1j * phase)).astype(np.complex64)
+    return np.asarray(magnitude / top * np.exp(1j * phase), np.complex64)
 
 
 def noise(seed: int, shape: tuple[int, ...]) -> np.ndarray:

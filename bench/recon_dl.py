@@ -56,7 +56,7 @@ def ours(engine: Engine, kspace: np.ndarray, mask: np.ndarray) -> np.ndarray:
     maps = espirit(kspace[:, :, first : first + CALIBRATION], (1, *kspace.shape[2:]))
     start = sense(kspace, mask, maps)
     schedule = Schedule.of(engine.manifest.parameters)
-    return unrolled(
+    image: np.ndarray = unrolled(
         kspace,
         mask,
         maps,
@@ -65,7 +65,8 @@ def ours(engine: Engine, kspace: np.ndarray, mask: np.ndarray) -> np.ndarray:
         engine.run,
         schedule,
         multiple_of=engine.manifest.multiple_of,
-    )[0]
+    )
+    return image[0]
 
 
 def _for_bart(kspace: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ def _contrast(rng: np.random.Generator, labels: np.ndarray, fat: np.ndarray) -> 
             - (2 if inversion else 0) * np.exp(-inversion / t1)
             - (1 - 2 * bool(inversion)) * np.exp(-tr / t1)
         )
-        return np.abs(recovery) * np.exp(-te / t2)
+        return np.asarray(np.abs(recovery) * np.exp(-te / t2))
 
     inversion = rng.choice([0.0, 150.0, 220.0], p=[0.7, 0.15, 0.15])
     water = values("pd") * signal(values("t1_ms"), values("t2_ms"), inversion)
@@ -57,7 +57,7 @@ def _contrast(rng: np.random.Generator, labels: np.ndarray, fat: np.ndarray) -> 
     if rng.random() < 0.25:
         water = values("pd") * rng.uniform(0.1, 1, len(table))
         lipid = water * rng.uniform(0.2, 1.5)
-    return (water[labels] * (1 - fat) + lipid[labels] * fat).astype(np.float32)
+    return np.asarray(water[labels] * (1 - fat) + lipid[labels] * fat, np.float32)
 
 
 def phantom_images(rng: np.random.Generator, side: int) -> np.ndarray:

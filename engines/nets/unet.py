@@ -32,7 +32,8 @@ class ResidualBlock(nn.Module):
         nn.init.normal_(self.second.weight, std=1e-2 / channels**0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.second(torch.relu(self.first(x)))
+        noise: torch.Tensor = self.second(torch.relu(self.first(x)))
+        return x + noise
 
 
 class BiasFreeUNet(nn.Module):
@@ -99,7 +100,7 @@ class BiasFreeUNet(nn.Module):
             reversed(self.decoders), reversed(self.up), reversed(across), strict=True
         ):
             x = decoder(up(x) + kept)
-        denoised = planes[:, :2] - self.shuffle(self.tail(x))
+        denoised: torch.Tensor = planes[:, :2] - self.shuffle(self.tail(x))
         if not self.uncertainty:
             return denoised
         # What was learnt about the error must not cost anything in the image.

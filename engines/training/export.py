@@ -47,7 +47,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     module = build(manifest.architecture)
     module.load_state_dict(state)
-    module = module.eval().to("cpu", memory_format=torch.contiguous_format)
+    module = module.eval()
     outputs = ["denoised", "log_sigma"][: len(manifest.outputs)]
     sides = {0: torch.export.Dim("batch", min=1, max=256)}
     for axis, name in ((2, "y"), (3, "x")):
@@ -64,7 +64,8 @@ def export(
     )
     assert program is not None
     program.save(str(folder / "model.onnx"), external_data=False)
-    np.savez(folder / "weights.npz", **{k: v.cpu().numpy() for k, v in state.items()})
+    arrays: dict[str, np.ndarray] = {name: v.cpu().numpy() for name, v in state.items()}
+    np.savez(folder / "weights.npz", allow_pickle=False, **arrays)
     rng = np.random.default_rng(manifest.seed)
     planes = rng.standard_normal((1, 3, 64, 48)).astype(np.float32)
     planes[:, 2] = 0.1 + 0.2 * rng.random((64, 48), np.float32)

@@ -10,7 +10,7 @@ import gzip
 import struct
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import h5py
 import numpy as np
@@ -154,8 +154,8 @@ def read_stack(path: Path) -> np.ndarray:
     filled = np.abs(array).max(axis=(1, 2)) > 0.05 * np.abs(array).max()
     array = array[filled]
     if np.iscomplexobj(array):
-        return (array / np.abs(array).max()).astype(np.complex64)
-    return (array.astype(np.float32) / np.abs(array).max()).astype(np.float16)
+        return np.asarray(array / np.abs(array).max(), np.complex64)
+    return np.asarray(array.astype(np.float32) / np.abs(array).max(), np.float16)
 
 
 _NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
@@ -172,7 +172,7 @@ def read_nifti(path: Path) -> np.ndarray:
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
-    order = "<" if content[:4] == struct.pack("<i", 348) else ">"
+    order: Literal["<", ">"] = "<" if content[:4] == struct.pack("<i", 348) else ">"
     if len(content) < 352 or content[344:347] != b"n+1":
         raise ValueError(f"{path}: expected a NIfTI-1 file (n+1)")
     dimensions = struct.unpack(order + "8h", content[40:56])

@@ -5,8 +5,9 @@ interrupted goes on as if it had not been.
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,12 @@ class Bank:
         self.images: list[CleanImage] = [next(self._coming) for _ in range(size)]
 
     def _numbers(self, images: Images, size: int) -> Iterator[CleanImage]:
-        number, waiting = self._first, []
+        number, waiting = self._first, deque[Future[CleanImage]]()
         while True:
             while len(waiting) < 64:
                 waiting.append(self._pool.submit(images.__getitem__, number))
                 number += 1
-            yield waiting.pop(0).result()
+            yield waiting.popleft().result()
 
     def advance(self, step: int) -> list[CleanImage]:
         """Return the images of a step; steps must come in order."""
