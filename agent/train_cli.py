@@ -32,7 +32,7 @@ def _progress() -> Progress:
 
 
 def _command() -> str:
-    return shlex.join(["boreside", *sys.argv[1:]])
+    return shlex.join(["boreside", *(word for word in sys.argv[1:] if word != "--finish")])
 
 
 @app.command()

@@ -27,6 +27,8 @@ class Name(StrEnum):
     LATENCY = "latency"
     SENSE = "sense"
     MEMORY = "memory"
+    DENOISE = "denoise"
+    RECON_DL = "recon_dl"
 
 
 def main(
