@@ -231,7 +231,9 @@ def _combined(kspace: Any, mask: np.ndarray, maps: Any, how: str) -> _Result:
     return _Result(combine(images, maps), noise, history)
 
 
-def _sense(frame: Frame, known: SensitivityMaps, lattice: Lattice | None, *notes: str) -> _Result:
+def _sense(
+    frame: Frame, known: SensitivityMaps, lattice: Lattice | None, wanted: bool, *notes: str
+) -> _Result:
     regularization = REGULARIZATION
     if frame.snr_units and known.typical > 0:
         regularization = min(1 / known.typical**2, STRONGEST_REGULARIZATION)
