@@ -1,17 +1,36 @@
-"""The command `boreside`: the agent's commands and the virtual scanner's, put together."""
+"""The command `boreside`: the agent's commands and the virtual scanner's, put together.
+
+Nothing heavy is imported before a command runs: the agent's port must be bound within a second.
+"""
+
+from typing import Annotated
 
 import typer
 
 import agent.cli
 import agent.train_cli
 import scanner.cli
-import scanner.phantom_images
 
 app = typer.Typer(no_args_is_help=True, help="The agent beside the scanner bore.")
 app.add_typer(agent.cli.app)
 app.add_typer(scanner.cli.app)
-agent.train_cli.app.command()(scanner.phantom_images.phantoms)
 app.add_typer(agent.train_cli.app, name="train")
+
+
+@app.command()
+def gadget(
+    port: Annotated[int, typer.Argument(help="Port of the Gadgetron, or to listen on.")],
+    target: Annotated[str, typer.Argument(help="recon, images or passthrough.")] = "recon",
+    listen: Annotated[
+        bool, typer.Option("--listen", help="Wait for Gadgetrons instead of connecting to one.")
+    ] = False,
+    address: Annotated[str, typer.Option(help="Of the Gadgetron, or to listen on.")] = "localhost",
+) -> None:
+    """Be an external gadget of a Gadgetron."""
+    from agent.gadgetron import gadget as run
+
+    run(port, target, listen, address)
+
 
 if __name__ == "__main__":
     app()

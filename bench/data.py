@@ -80,13 +80,12 @@ def measurement(
     near = np.abs(line - ny // 2) < calibration // 2
     on_grid = (line - ny // 2) % acceleration == 0
     lines = line[on_grid | near] if acceleration > 1 else line
-    headers = np.zeros((nz, len(lines)), ACQUISITION_HEADER)
-    headers["idx"]["kspace_encode_step_1"] = lines
-    headers["idx"]["kspace_encode_step_2"] = np.arange(nz)[:, None]
+    headers = np.zeros(nz * len(lines), ACQUISITION_HEADER)
+    headers["idx"]["kspace_encode_step_1"] = np.tile(lines, nz)
+    headers["idx"]["kspace_encode_step_2"] = np.repeat(np.arange(nz), len(lines))
     if acceleration > 1:
         both = int(AcquisitionFlag.IS_PARALLEL_CALIBRATION_AND_IMAGING)
-        headers["flags"] |= np.where(near[lines], np.uint64(both), np.uint64(0))
-    headers = headers.reshape(-1)
+        headers["flags"] |= np.where(np.tile(near[lines], nz), np.uint64(both), np.uint64(0))
     _common(headers, 2 * nx, coils)
     headers["flags"][-1] |= np.uint64(
         AcquisitionFlag.LAST_IN_SLICE | AcquisitionFlag.LAST_IN_MEASUREMENT

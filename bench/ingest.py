@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers import boreside, fire, raw_reader
+from bench.peers import boreside, fire, raw_reader, wire_reader
 from bench.rows import row
 from protocols.mrd_types import ACQUISITION_HEADER, Close, ConfigFile, HeaderText, ReadoutBlock
 from protocols.mrd_write import encode, encode_block
@@ -58,26 +58,36 @@ def run(quick: bool) -> list[dict[str, Any]]:
     chunks, rounds = (64, 3) if quick else (192, 7)
     per_chunk = 64
     chunk = _readouts(per_chunk)
-    case = f"{COILS} coils x {SAMPLES} samples, {chunks * per_chunk} readouts, config null"
+    case = f"{COILS} coils x {SAMPLES} samples, {chunks * per_chunk} readouts"
     rates: dict[str, list[float]] = {}
-    with boreside() as (ours, _), fire() as theirs, raw_reader() as raw:
-        ports = {"boreside": ours, "python-ismrmrd-server": theirs, "raw socket reader": raw}
+    with boreside() as (ours, _), wire_reader() as wire, fire() as theirs, raw_reader() as raw:
+        ports = {
+            "agent": ours,
+            "reader": wire,
+            "python-ismrmrd-server null": theirs,
+            "raw socket reader": raw,
+        }
         for _ in range(rounds):
             for name, port in ports.items():
                 if port is not None:
                     rates.setdefault(name, []).append(_rate(port, chunk, per_chunk, chunks))
     medians = {name: statistics.median(values) for name, values in rates.items()}
+    cases = {
+        "agent": f"agent, config null, every byte spooled: {case}",
+        "reader": f"wire reader alone (protocols.mrd), no spool: {case}",
+    }
     return [
         row(
             "ingest",
-            case,
+            cases[own],
             "readouts per second",
-            medians["boreside"],
-            name,
-            medians.get(name),
+            medians[own],
+            peer,
+            medians.get(peer),
             "higher",
             "1/s",
         )
-        for name in ports
-        if name != "boreside"
+        for own in cases
+        for peer in ports
+        if peer not in cases
     ]

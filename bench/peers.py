@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 RAW_SERVER = """
@@ -26,6 +26,18 @@ while True:
         tail = bytes(view[max(0, got - 2) : got]) if got > 1 else tail[-1:] + bytes(view[:1])
         if tail == b"\\x04\\x00":
             peer.sendall(tail)
+    peer.close()
+"""
+
+READER_SERVER = """
+import socket, sys
+from protocols.mrd import Reader
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    peer, _ = listener.accept()
+    for message in Reader(peer.makefile("rb", buffering=0)):
+        pass
+    peer.sendall(b"\\x04\\x00")
     peer.close()
 """
 
@@ -88,8 +100,17 @@ def fire() -> Iterator[int | None]:
 
 
 @contextmanager
-def raw_reader() -> Iterator[int]:
-    """Run a process that reads a socket into one buffer and looks at nothing: the ceiling."""
+def _script(text: str) -> Iterator[int]:
     port = free_port()
-    with server([sys.executable, "-c", RAW_SERVER, str(port)], port):
+    with server([sys.executable, "-c", text, str(port)], port):
         yield port
+
+
+def raw_reader() -> AbstractContextManager[int]:
+    """Run a process that reads a socket into one buffer and looks at nothing: the ceiling."""
+    return _script(RAW_SERVER)
+
+
+def wire_reader() -> AbstractContextManager[int]:
+    """Run a process that only decodes what comes, with `protocols.mrd.Reader`: no spool."""
+    return _script(READER_SERVER)

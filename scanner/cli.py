@@ -170,3 +170,16 @@ def demo(
     except (AgentFailed, ServerAbsent, SessionBroken) as error:
         Console(stderr=True).print(f"[red]{type(error).__name__}[/red]:", str(error))
         raise typer.Exit(1) from None
+
+
+@app.command()
+def phantoms(
+    folder: Annotated[Path, typer.Argument(help="Where to write the images.")],
+    count: Annotated[int, typer.Option(help="Files, of four images each.")] = 150,
+    seed: Annotated[int, typer.Option(help="Another seed makes other patients.")] = 1,
+    side: Annotated[int, typer.Option(help="Pixels.")] = 320,
+) -> None:
+    """Write images of random phantom patients, to train on."""
+    from scanner.phantom_images import write_phantoms
+
+    write_phantoms(folder, count, seed, side)

@@ -5,10 +5,8 @@ site's own images would come. Synthetic throughout.
 """
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from rich.progress import track
 
 from scanner.phantom import LumbarSpine, SpineParameters
@@ -94,13 +92,3 @@ def write_phantoms(folder: Path, count: int, seed: int, side: int) -> None:
         with part.open("wb") as file:
             np.save(file, images.astype(np.float16))
         part.rename(path)
-
-
-def phantoms(
-    folder: Annotated[Path, typer.Argument(help="Where to write the images.")],
-    count: Annotated[int, typer.Option(help="Files, of four images each.")] = 150,
-    seed: Annotated[int, typer.Option(help="Another seed makes other patients.")] = 1,
-    side: Annotated[int, typer.Option(help="Pixels.")] = 320,
-) -> None:
-    """Write images of random phantom patients, to train on."""
-    write_phantoms(folder, count, seed, side)

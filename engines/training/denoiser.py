@@ -114,7 +114,8 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    module = build(recipe.architecture()).to(device, memory_format=torch.channels_last)
+    module = build(recipe.architecture()).to(device)
+    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.peak_rate, weight_decay=1e-4)
     averaged, start = Averaged(module), 0
     kept = load(folder / "denoiser.pt")
