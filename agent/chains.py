@@ -53,12 +53,15 @@ def _with_networks(reconstruct: Callable[[Header], list[Gadget]]) -> Builder:
 
 def _denoise(header: Header) -> list[Gadget]:
     used = engines.used()
-    denoiser = engines.engine("denoiser")
-    return [Reconstruct("sense", header), Denoise(denoiser, used.strength, used.deadline_ms)]
+    denoiser = engines.engine("denoiser", header)
+    return [
+        Reconstruct("sense", header, noise_maps=True),
+        Denoise(denoiser, used.strength, used.deadline_ms),
+    ]
 
 
 def _dl(header: Header) -> list[Gadget]:
-    return [ReconstructDL(engines.engine("recon"), header, engines.used().deadline_ms)]
+    return [ReconstructDL(engines.engine("recon", header), header, engines.used().deadline_ms)]
 
 
 CHAINS: dict[str, Builder] = {

@@ -7,11 +7,17 @@ imported before a network is asked for.
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from agent.config import EngineSettings, Settings
 
 if TYPE_CHECKING:
     from engines.engine import Engine, Options
+    from engines.manifest import Manifest
     from engines.store import Store
+    from protocols.header import Header
+
+_log = structlog.get_logger(__name__)
 
 _used = EngineSettings()
 _threads: int | None = None
@@ -47,13 +53,35 @@ def options(
     return Options(threads, precision, settings.plans)
 
 
-def engine(name: str) -> "Engine":
-    """Return a network on the runtime in use, or an engine which says why it cannot serve."""
+def engine(name: str, header: "Header") -> "Engine":
+    """Return a network on the runtime in use, or an engine which says why it cannot serve.
+
+    It has been warmed up for the images of a measurement: this happens before its first readout.
+    """
     from engines.engine import engine_or_reason
 
-    return engine_or_reason(
+    found = engine_or_reason(
         name,
         runtime=_used.runtime,
         store=store(_used),
         options=options(_used, _threads),
     )
+    if found.manifest is not None:
+        try:
+            found.warm_up(_shapes(header, found.manifest))
+        except Exception as error:
+            _log.warning("engine not warmed up", engine=name, reason=str(error))
+    return found
+
+
+def _shapes(header: "Header", manifest: "Manifest") -> list[tuple[int, int, int]]:
+    from gadgets.denoise import BATCH_PIXELS
+    from protocols.header import encodings
+
+    shapes = []
+    for encoding in encodings(header):
+        _, y, z = encoding.encoded_matrix
+        y, x = (n + -n % manifest.multiple_of for n in (y, encoding.recon_matrix[0]))
+        if y * x <= manifest.limits.pixels:
+            shapes.append((min(z, max(1, BATCH_PIXELS // (y * x))), y, x))
+    return shapes

@@ -57,7 +57,7 @@ class Engine(Protocol):
     def manifest(self) -> Manifest | None: ...
 
     def warm_up(self, shapes: Sequence[tuple[int, int, int]]) -> None:
-        """Run once for every shape (batch, y, x), so that the first image is not the slowest."""
+        """Run once for every new shape (batch, y, x): the first image is not to be the slowest."""
 
     def run(self, planes: Any, **scalars: Any) -> Any:
         """Run the network.
@@ -140,12 +140,14 @@ class LoadedEngine:
         self.last_run_ms = 0.0
         self._session = session
         self._golden = weights.golden()
+        self._warm: set[tuple[int, int, int]] = set()
 
     def warm_up(self, shapes: Sequence[tuple[int, int, int]]) -> None:
         inputs, _ = self._golden
         scalars = {name: value for name, value in inputs.items() if name != "planes"}
-        for batch, y, x in shapes:
+        for batch, y, x in set(shapes) - self._warm:
             self.run(np.ones((batch, inputs["planes"].shape[1], y, x), np.float32), **scalars)
+            self._warm.add((batch, y, x))
 
     def run(self, planes: Any, **scalars: Any) -> Any:
         return self.outputs(planes, **scalars)["planes"]

@@ -65,7 +65,7 @@ class ReconstructDL(Reconstruct):
         deadline_ms: float | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        super().__init__("sense", header)
+        super().__init__("sense", header, noise_maps=True)
         self._engine = engine
         self._deadline_ms = deadline_ms
         self._clock = clock

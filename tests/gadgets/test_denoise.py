@@ -148,17 +148,17 @@ class TestDone:
         one, other = (apply(Denoise(engine), item).data for item in (image, larger))
         np.testing.assert_allclose(other / 64, one, rtol=1e-5, atol=1e-5)
 
-    def test_without_a_noise_map_undersampling_alone_counts(self, engine):
+    def test_fully_sampled_images_need_no_noise_map(self, engine):
         seen = []
 
         def run(planes):
             seen.append(planes)
             return engine.run(planes)
 
-        image = make_image(noise_map=None, acceleration=4.0)
+        image = make_image(noise_map=None)
         apply(Denoise(Behaving(engine, run)), image)
         scale = np.percentile(np.abs(image.data), 99)
-        np.testing.assert_allclose(seen[0][:, 2], 2 / scale, rtol=1e-5)
+        np.testing.assert_allclose(seen[0][:, 2], 1 / scale, rtol=1e-5)
 
     def test_maps_and_unknown_items_pass(self, engine):
         items = ["text", make_image(dtype=np.float32, quantity="g-factor")]
@@ -210,6 +210,10 @@ class TestNotDone:
     def test_no_noise_anywhere(self, engine):
         image = make_image(noise_map=np.zeros((2, 30, 44), np.float32))
         assert is_unchanged(apply(Denoise(engine), image), image, "zero everywhere")
+
+    def test_undersampled_without_a_noise_map(self, engine):
+        image = make_image(noise_map=None, acceleration=2.0)
+        assert is_unchanged(apply(Denoise(engine), image), image, "without a noise map")
 
     def test_not_in_snr_units(self, engine):
         image = make_image(snr_units=False)
