@@ -1,4 +1,4 @@
-"""Synthetic multi-coil measurements for the benchmarks: ellipses seen by coils around them."""
+"""Synthetic measurements for the benchmarks: `bench.simulated` as a scanner would send it."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import ismrmrd.xsd as xsd
 import numpy as np
 import scipy.fft
 
+from bench.simulated import multicoil
 from protocols.header import header_text
 from protocols.mrd_types import ACQUISITION_HEADER, AcquisitionFlag, HeaderText, ReadoutBlock
 
@@ -34,40 +35,20 @@ class Measurement:
     kspace: np.ndarray
 
 
-def coil_images(shape: tuple[int, int, int], coils: int) -> np.ndarray:
-    """Return complex64 (coil, z, y, x): an object of ellipses times smooth coil sensitivities."""
-    z, y, x = np.meshgrid(
-        *(np.linspace(-1, 1, n, endpoint=False) if n > 1 else np.zeros(1) for n in shape),
-        indexing="ij",
-    )
-    body = 1.0 * ((x / 0.72) ** 2 + (y / 0.92) ** 2 + (z / 0.9) ** 2 < 1)
-    rng = np.random.default_rng(3)
-    for cx, cy, r, level in rng.uniform((-0.5, -0.7, 0.04, -0.6), (0.5, 0.7, 0.2, 0.8), (24, 4)):
-        body += level * ((x - cx) ** 2 + (y - cy) ** 2 < r**2) * (body > 0)
-    angles = 2 * np.pi * np.arange(coils) / coils
-    maps = [
-        np.exp(
-            -((x - 1.1 * np.cos(a)) ** 2 + (y - 1.1 * np.sin(a)) ** 2) / 0.9
-            + 1j * (a + np.cos(a) * x + np.sin(a) * y + 0.4 * z * np.sin(3 * a))
-        )
-        for a in angles
-    ]
-    return (np.stack(maps) * body).astype(np.complex64)
-
-
 def measurement(
     matrix: tuple[int, int, int] = (256, 256, 1),
     coils: int = 16,
     acceleration: int = 1,
     calibration: int = 24,
-    noise: float = 0.02,
+    snr: float = 50.0,
 ) -> Measurement:
     """Make a measurement of ``matrix`` (x, y, z), regularly undersampled along y.
 
-    Noise has standard deviation ``noise`` per real channel of an orthonormal k-space sample.
+    Noise has standard deviation 1 per real channel of an orthonormal k-space sample.
     """
     nx, ny, nz = matrix
-    images = coil_images((nz, ny, nx), coils)
+    simulated = multicoil(coils, (nz, ny, nx), snr=snr)
+    images = (simulated.image * simulated.maps).astype(np.complex64)
     truth = np.sqrt(np.sum(np.abs(images) ** 2, axis=0))
     wide = np.pad(images, ((0, 0), (0, 0), (0, 0), (nx // 2, nx - nx // 2)))
     axes = (1, 2, 3)
@@ -75,7 +56,7 @@ def measurement(
         scipy.fft.fftn(scipy.fft.ifftshift(wide, axes), axes=axes, norm="ortho", workers=2), axes
     )
     rng = np.random.default_rng(5)
-    kspace += noise * rng.standard_normal((*kspace.shape, 2), np.float32).view(np.complex64)[..., 0]
+    kspace += rng.standard_normal((*kspace.shape, 2), np.float32).view(np.complex64)[..., 0]
     line = np.arange(ny)
     near = np.abs(line - ny // 2) < calibration // 2
     on_grid = (line - ny // 2) % acceleration == 0
@@ -98,7 +79,7 @@ def measurement(
     sampled[:, :, lines] = scipy.fft.fftshift(narrow, 3)[:, :, lines]
     return Measurement(
         header(matrix, acceleration),
-        _noise_scan(2 * nx, coils, noise, rng),
+        _noise_scan(2 * nx, coils, rng),
         ReadoutBlock(headers, np.ascontiguousarray(samples)),
         truth,
         sampled,
@@ -116,12 +97,12 @@ def _common(headers: np.ndarray, samples: int, coils: int) -> None:
     headers["scan_counter"] = np.arange(len(headers))
 
 
-def _noise_scan(samples: int, coils: int, noise: float, rng: np.random.Generator) -> ReadoutBlock:
+def _noise_scan(samples: int, coils: int, rng: np.random.Generator) -> ReadoutBlock:
     headers = np.zeros(16, ACQUISITION_HEADER)
     _common(headers, samples, coils)
     headers["flags"] = int(AcquisitionFlag.IS_NOISE_MEASUREMENT)
     values = rng.standard_normal((16, coils, samples, 2), np.float32).view(np.complex64)[..., 0]
-    return ReadoutBlock(headers, (noise * values).astype(np.complex64))
+    return ReadoutBlock(headers, values)
 
 
 def header(matrix: tuple[int, int, int], acceleration: int = 1) -> HeaderText:
