@@ -27,6 +27,9 @@ GPU_CHUNK_BYTES = 512 << 20
 REGULARIZATION = 2e-3
 """Noise variance over image variance, both per real channel: of an image with a mean SNR of 22."""
 
+TOLERANCE = 3e-3
+"""Coarsest stop. Stopping earlier suits noisy images, but their noise maps would no longer hold."""
+
 
 def sense(
     kspace: Any,
@@ -35,7 +38,7 @@ def sense(
     prior: Any = None,
     *,
     regularization: float = REGULARIZATION,
-    tolerance: float = 3e-3,
+    tolerance: float | None = None,
     iterations: int = 30,
 ) -> Any:
     """Reconstruct one image: argmin |A x - kspace|^2 + regularization |x / prior|^2.
@@ -55,8 +58,10 @@ def sense(
         Expected magnitude of the image, 1 being typical; the same everywhere if None.
     regularization : float
         1 / SNR^2 of a typical voxel of the expected image.
-    tolerance : float
+    tolerance : float or None
         Residual of the normal equations, relative to their right-hand side, at which to stop.
+        None: a tenth of the noise, sqrt(regularization), so that what is left of aliasing stays
+        below it; `TOLERANCE` at most.
     iterations : int
         At most.
 
@@ -66,6 +71,8 @@ def sense(
         In SNR units where ``kspace`` was whitened: noise as `gadgets.gfactor.noise_map` says.
     """
     xp = array_api_compat.array_namespace(kspace, maps)
+    if tolerance is None:
+        tolerance = min(TOLERANCE, 0.1 * regularization**0.5)
     if prior is not None:
         return prior * sense(
             kspace,

@@ -78,6 +78,21 @@ def test_without_noise_the_object_comes_back():
     assert np.linalg.norm(image - data.image) < 1e-3 * np.linalg.norm(data.image)
 
 
+@pytest.mark.parametrize("snr", [100, 300, 1000])
+def test_stops_only_when_aliasing_is_below_the_noise(snr):
+    data = multicoil(12, (1, 160, 64), snr=snr)
+    mask = sampling(160, 1, (4, 1), 24)
+    kspace = data.kspace * mask[None, :, :, None]
+    regularization = (3 / snr) ** 2
+    stopped, converged = (
+        np.linalg.norm(
+            sense(kspace, mask, data.maps, regularization=regularization, **options) - data.image
+        )
+        for options in ({}, {"tolerance": 1e-6, "iterations": 200})
+    )
+    assert stopped < 1.1 * converged
+
+
 def test_chunks_change_nothing(monkeypatch):
     data = multicoil(6, (1, 32, 30))
     mask = sampling(32, 1, (2, 1), 8)
