@@ -36,13 +36,17 @@ _CALIBRATION_AND_IMAGING = int(AcquisitionFlag.IS_PARALLEL_CALIBRATION_AND_IMAGI
 _OTHER_DATA = int(NOT_IMAGING) & ~_CALIBRATION
 _COUNTERS = ("slice", "contrast", "phase", "repetition", "set", "average")
 
+CENTRE_LINES = 32
+"""Around the k-space centre of an image that has no calibration lines of its own."""
+
 
 class Sort:
     """Turn `HybridBlock` into `Calibration` and `Frame` (a gadget).
 
     Whether samples are whitened is learnt from `NoiseState`, which passes on. Calibration lines are
     those of the first frame of a slice and repetition that has any; a repetition without takes the
-    latest of its slice. With ``calibrationMode`` "embedded" or "interleaved" they are lines of the
+    latest of its slice. Where a slice has none at all, the centre of its image stands for them, as
+    soon as it has come. With ``calibrationMode`` "embedded" or "interleaved" they are lines of the
     image too.
 
     Parameters
@@ -91,6 +95,7 @@ class _Space:
         self._same_contrast = calibration_mode in ("embedded", "interleaved")
         self._frames: dict[FrameKey, FrameLines] = {}
         self._sent: set[FrameKey] = set()
+        self._centred: set[tuple[int, int]] = set()
         self._calibrations: dict[int, dict[int, CalibrationLines]] = defaultdict(dict)
         self._coils = 0
         self._count = 0
@@ -120,6 +125,8 @@ class _Space:
             self._frames[key].add(some, average, self._grid.centre)
             touched.add(key)
         touched |= self._ended(block.headers)
+        for key in touched & self._frames.keys():
+            yield from self._centre(key)
         for number in {*rows.counters[:, 0].tolist()}:
             for lines in [*self._calibrations[number].values()]:
                 yield from self._calibration(lines)
@@ -230,6 +237,23 @@ class _Space:
         whole = frame is not None and self._grid.encloses(frame.arrived, lines.arrived)
         if whole or (self._separate and imaging):
             yield from lines.close()
+
+    def _centre(self, key: FrameKey) -> Iterator[Calibration]:
+        """Yield the centre of an image whose slice has no calibration lines of its own.
+
+        As soon as it has come, so that sensitivity maps need not wait for the last line.
+        """
+        nz, ny = self._grid.shape
+        place = key.slice, key.repetition
+        if nz > 1 or place in self._centred or self._calibrations.get(key.slice):
+            return
+        half = min(CENTRE_LINES, ny) // 2
+        window = slice(ny // 2 - half, ny // 2 + half)
+        lines = self._frames[key]
+        averages = lines.averages[0, window]
+        if averages[0] > 0 and (averages == averages[0]).all():
+            self._centred.add(place)
+            yield Calibration(lines.kspace[:, :, window].copy(), key)
 
     def _send(self, key: FrameKey) -> Iterator[Calibration | Frame]:
         yield from self._send_earlier(key, lambda old, new: True)

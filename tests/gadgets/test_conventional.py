@@ -141,13 +141,13 @@ def test_coordinates_of_a_cartesian_scan_do_no_harm(tmp_path):
 
 @pytest.mark.parametrize(("matrix", "acceleration"), [((64, 64, 1), 2), ((48, 64, 12), 2)])
 def test_maps_and_snr_units_of_simulated_scans(matrix, acceleration):
-    scan = measurement(matrix, coils=8, acceleration=acceleration, noise=0.02)
+    scan = measurement(matrix, coils=8, acceleration=acceleration, snr=50)
     gadget = conventional(parse_header(scan.header.xml), maps=("g-factor", "snr"))
     found = images_of(gadget(iter([scan.noise, scan.readouts[:100], scan.readouts[100:]])))
     assert [int(m.header["image_series_index"]) for m in found] == [1, 2, 3]
     image, g, snr = found
     assert image.data.shape == g.data.shape == snr.data.shape == (1, *matrix[::-1])
-    truth = scan.truth / 0.02
+    truth = scan.truth
     inside = truth > 0.2 * truth.max()
     assert np.median(values(image)[inside] / truth[inside]) == pytest.approx(1, abs=0.03)
     assert 0.9 < np.median(g.data[0][inside]) < 1.6

@@ -168,7 +168,7 @@ def test_any_order_duplication_and_loss_within_a_pass(data):
 def test_a_frame_leaves_with_its_last_readout_and_tells_about_itself():
     stream = scan(range(16), slice=3)
     stream.headers["position"][8] = (1, 2, 3)
-    _, frame, text = [
+    _, _, frame, text = [
         *run(mrd_header(), stream, size=16, before=[NoiseState(whitened=True)]),
         Text("after"),
     ]
@@ -177,6 +177,16 @@ def test_a_frame_leaves_with_its_last_readout_and_tells_about_itself():
     assert frame.header["position"].tolist() == [1, 2, 3]
     assert frame.readout_mask.all() and frame.calibration is None
     assert text == Text("after")
+
+
+def test_the_centre_of_an_image_without_calibration_lines_leaves_as_soon_as_it_has_come():
+    header = mrd_header(ny=48)
+    stream = scan(range(48))
+    kinds = [type(item) for item in run(header, stream[:40], size=8)]
+    assert kinds == [Calibration, Frame]
+    calibration, frame = run(header, stream, size=8)
+    assert calibration.key == frame.key and frame.calibration is None
+    np.testing.assert_array_equal(calibration.kspace, frame.kspace[:, :, 8:40])
 
 
 def order_of_leaving(header, stream: Readouts) -> list[tuple[FrameKey, int]]:
