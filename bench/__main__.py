@@ -2,7 +2,7 @@
 
 Every row is ``{"bench", "case", "measure", "ours", "peer_name", "peer", "ratio", "better",
 "unit"}``; a ratio above 1 means that we are better; a peer which is not installed is null.
-Results are written to ``bench/results/NAME.json`` and ``NAME.md`` unless ``--quick`` is given.
+Results are written to ``bench/results/NAME.json`` and ``NAME.md``, which say how they were made.
 """
 
 import importlib
@@ -45,10 +45,9 @@ def main(
     text = json.dumps(rows, indent=1) + "\n"
     if json_file:
         json_file.write_text(text)
-    if not quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(text)
-        (RESULTS / f"{name}.md").write_text(as_markdown(name, rows))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text)
+    (RESULTS / f"{name}.md").write_text(as_markdown(name, rows, quick))
 
 
 def _cell(value: object) -> str:

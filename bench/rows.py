@@ -45,16 +45,17 @@ def processor() -> str:
     return f"{name}, {len(os.sched_getaffinity(0))} cores"
 
 
-def as_markdown(name: str, rows: list[dict[str, Any]]) -> str:
+def as_markdown(name: str, rows: list[dict[str, Any]], quick: bool = False) -> str:
     """Return the rows as a page that says how they were made."""
 
     def cell(value: Any) -> str:
         return f"{value:.4g}" if isinstance(value, float) else "null" if value is None else value
 
+    command = f"python -m bench {name}{' --quick' if quick else ''}"
     lines = [
         f"# {name}",
         "",
-        f"Made by `python -m bench {name}` on {processor()}, Python {platform.python_version()}.",
+        f"Made by `{command}` on {processor()}, Python {platform.python_version()}.",
         "Medians; Boreside and peers alternate in one run. A ratio above 1 means Boreside is "
         "better.",
         "",
