@@ -30,7 +30,7 @@ from protocols.meta import parse_meta
 from protocols.mrd_types import ImageMessage
 
 engines.use(Settings(engines={"site": SITE}, threads=2))
-scan = measurement((64, 64, 1), coils=8, acceleration=2, noise=0.1)
+scan = measurement((64, 64, 1), coils=8, acceleration=2, snr=20)
 found = {}
 for name in ("conventional", "dl", "denoise"):
     gadget = chains.build(name, parse_header(scan.header.xml), "float32")
