@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from protocols.geometry import Volume
+
 
 class Role(StrEnum):
     """What an image may be taken for: the difference is never to be lost on the way."""
@@ -155,3 +157,59 @@ class Image:
     acceleration: float = 1.0
     complete: bool = True
     attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Series:
+    """The complete stack of one contrast of an exam.
+
+    Attributes
+    ----------
+    name : str
+        The protocol's name of the step ("t2_tse_sag").
+    data : float32 (z, y, x)
+        Magnitudes, slices in order of position.
+    volume : protocols.geometry.Volume
+    weighting : str
+        "t1", "t2", "stir", "pd", "unknown": by the sequence's TR, TE and TI.
+    snr_units : bool
+    last_readout_ns : int
+    """
+
+    name: str
+    data: np.ndarray
+    volume: Volume
+    weighting: str = "unknown"
+    snr_units: bool = False
+    last_readout_ns: int = 0
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """What is where in the spine.
+
+    Attributes
+    ----------
+    labels : uint8 (z, y, x)
+        Index into ``names``; 0 is none of them.
+    names : tuple of str
+        "", then "L5", "L4/L5", "canal", "sacrum", "SI_left", "SI_right", ...
+    volume : protocols.geometry.Volume
+    landmarks : dict of str to float64 (3)
+        LPS mm. "L3" (body centre), "L3_superior_anterior", "L3_superior_posterior",
+        "L3_inferior_anterior", "L3_inferior_posterior" (end plate corners),
+        "S2_dorsal_superior", "S2_dorsal_inferior" (ends of the dorsal cortex of S1, S2, S3),
+        "SI_left", "SI_right" (middle of the auricular surface). Those which were not seen are
+        missing.
+    confidence : dict of str to float
+        0 to 1, of each landmark and of "levels": whether the numbering is right.
+    notes : tuple of str
+        What it is not sure of, in words.
+    """
+
+    labels: np.ndarray
+    names: tuple[str, ...]
+    volume: Volume
+    landmarks: dict[str, np.ndarray] = field(default_factory=dict)
+    confidence: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
