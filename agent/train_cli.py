@@ -3,6 +3,8 @@
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -35,15 +37,38 @@ def _command() -> str:
     return shlex.join(["boreside", *(word for word in sys.argv[1:] if word != "--finish")])
 
 
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Steps = Annotated[int | None, typer.Option(help="Fewer for a trial.")]
+Threads = Annotated[int, typer.Option(help="CPU threads.")]
+
+
+@contextmanager
+def _reporting(name: str, steps: int) -> Iterator[Callable[[int, float], None]]:
+    """Show the progress of a training: a bar on a terminal, a line every 100 steps elsewhere."""
+    start, mean = time.monotonic(), 0.0
+    with _progress() as progress:
+        task = progress.add_task(name, total=steps, loss=0.0)
+
+        def report(step: int, loss: float) -> None:
+            nonlocal mean
+            mean = loss if mean == 0 else 0.98 * mean + 0.02 * loss
+            progress.update(task, completed=step + 1, loss=mean)
+            if not progress.console.is_terminal and (step + 1) % 100 == 0:
+                spent = time.monotonic() - start
+                print(f"step {step + 1} loss {mean:.4f} {spent:.0f} s", flush=True)
+
+        yield report
+
+
 @app.command()
 def denoiser(
     out: Out = Path("training"),
     images: Images = None,
     held_out: HeldOut = None,
     version: Version = "0.1",
-    seed: Annotated[int, typer.Option()] = 1,
-    steps: Annotated[int | None, typer.Option(help="Fewer for a trial.")] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    seed: Seed = 1,
+    steps: Steps = None,
+    threads: Threads = 2,
     finish: Annotated[
         bool, typer.Option("--finish", help="Write weights of the latest checkpoint, train no more")
     ] = False,
@@ -52,26 +77,14 @@ def denoiser(
     import torch
 
     from engines.training.denoiser import Recipe, train
+    from engines.training.finish import finish_denoiser
 
     torch.set_num_threads(threads)
     recipe = Recipe(seed=seed, steps=Recipe.steps if steps is None else steps)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     if not finish:
-        start, mean = time.monotonic(), 0.0
-        with _progress() as progress:
-            task = progress.add_task("denoiser", total=recipe.steps, loss=0.0)
-
-            def report(step: int, loss: float) -> None:
-                nonlocal mean
-                mean = loss if mean == 0 else 0.98 * mean + 0.02 * loss
-                progress.update(task, completed=step + 1, loss=mean)
-                if not progress.console.is_terminal and (step + 1) % 100 == 0:
-                    spent = time.monotonic() - start
-                    print(f"step {step + 1} loss {mean:.4f} {spent:.0f} s", flush=True)
-
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with _reporting("denoiser", recipe.steps) as report:
             train(recipe, out, images, device, report)
-    from engines.training.finish import finish_denoiser
-
     print(finish_denoiser(out, recipe, version, held_out, _command()))
 
 
@@ -79,12 +92,20 @@ def denoiser(
 def recon(
     denoiser: Annotated[Path, typer.Option(help="Folder of the finished denoiser.")],
     out: Out = Path("training"),
+    images: Images = None,
     held_out: HeldOut = None,
     version: Version = "0.1",
-    seed: Annotated[int, typer.Option()] = 1,
-    images: Images = None,
+    seed: Seed = 1,
+    steps: Steps = None,
+    threads: Threads = 2,
 ) -> None:
-    """Make the unrolled reconstruction around a denoiser: find its schedule on synthetic scans."""
+    """Train the unrolled reconstruction; the same command goes on where it was interrupted."""
+    import torch
+
+    from engines.training.end_to_end import Recipe
     from engines.training.recon import make_recon
 
-    print(make_recon(denoiser, out, images, held_out, version, seed, _command()))
+    torch.set_num_threads(threads)
+    recipe = Recipe(seed=seed, steps=Recipe.steps if steps is None else steps)
+    with _reporting("recon", recipe.steps) as report:
+        print(make_recon(denoiser, out, images, held_out, version, recipe, _command(), report))

@@ -120,7 +120,7 @@ def train(
     averaged, start = Averaged(module), 0
     kept = load(folder / "denoiser.pt")
     if kept is not None:
-        if kept["recipe"] != _plain(recipe):
+        if kept["recipe"] != plain(recipe):
             raise ValueError(f"{folder}: holds a training with another recipe: {kept['recipe']}")
         module.load_state_dict(kept["module"])
         optimiser.load_state_dict(kept["optimiser"])
@@ -141,7 +141,7 @@ def train(
             if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == recipe.steps:
                 save(
                     folder / "denoiser.pt",
-                    recipe=_plain(recipe),
+                    recipe=plain(recipe),
                     module=module.state_dict(),
                     optimiser=optimiser.state_dict(),
                     averaged=averaged.state,
@@ -152,6 +152,6 @@ def train(
     return averaged.state
 
 
-def _plain(recipe: Any) -> dict[str, Any]:
+def plain(recipe: Any) -> dict[str, Any]:
     """Return a recipe as plain lists and numbers, which a checkpoint may hold."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}

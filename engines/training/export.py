@@ -79,15 +79,26 @@ def export(
     return seal(folder, manifest)
 
 
-def describe(name: str, version: str, kind: Any, **fields: Any) -> Manifest:
-    """Return the manifest of a network of planes to planes, without its files."""
+def describe(
+    name: str, version: str, kind: Any, uncertainty: bool = False, **fields: Any
+) -> Manifest:
+    """Return the manifest of a network of planes to planes, without its files.
+
+    With ``uncertainty`` it also has the output ``log_sigma``.
+    """
     channels = ("real", "imaginary", "sigma")
+    outputs = [TensorSpec(name="planes", axes=_AXES, channels=channels[:2], scale=_SCALE)]
+    if uncertainty:
+        log_scale = f"logarithm of the error per real channel over the {_SCALE}"
+        outputs.append(
+            TensorSpec(name="log_sigma", axes=_AXES, channels=("log_sigma",), scale=log_scale)
+        )
     return Manifest(
         name=name,
         version=version,
         kind=kind,
         inputs=(TensorSpec(name="planes", axes=_AXES, channels=channels, scale=_SCALE),),
-        outputs=(TensorSpec(name="planes", axes=_AXES, channels=channels[:2], scale=_SCALE),),
+        outputs=tuple(outputs),
         licence="Apache-2.0",
         **fields,
     )

@@ -41,7 +41,7 @@ class Bank:
 
     def __init__(self, images: Images, size: int, every: int, start: int = 0) -> None:
         self._every, self._first = every, start // every
-        self._pool = ProcessPoolExecutor(1, initializer=_be_nice)
+        self._pool = ProcessPoolExecutor(1, initializer=be_nice)
         self._coming = self._numbers(images, size)
         self.images: list[CleanImage] = [next(self._coming) for _ in range(size)]
 
@@ -64,7 +64,7 @@ class Bank:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _be_nice() -> None:
+def be_nice() -> None:
     os.nice(5)
     torch.set_num_threads(1)
 

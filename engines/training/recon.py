@@ -1,27 +1,34 @@
-"""The unrolled reconstruction around a trained denoiser: finds its schedule on synthetic scans.
+"""The unrolled reconstruction from a trained denoiser: its schedule, its training, its figures.
 
-The network is the denoiser's, unchanged. What is found are the noise levels which it is told in
-each step and the weights of its images in the data consistency, by coordinate search.
+First the noise levels which the denoiser is told in each step and the weights of its images in the
+data consistency are found, by coordinate search on synthetic scans. Then the network is trained on
+through all steps (`engines.training.end_to_end`).
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
+import scipy.ndimage
 import torch
+from pydantic import TypeAdapter
 
 from engines.manifest import Limits, parse_manifest
 from engines.nets import build
 from engines.store import arrays_of
+from engines.training.end_to_end import Recipe, train
 from engines.training.export import describe, export
 from engines.training.images import Images
 from engines.training.multicoil import Scan, scan
-from engines.unrolled import Schedule, adjoint, consistent, unrolled
+from engines.training.prepare import prepare
+from engines.unrolled import Schedule, unrolled
 
 STEPS = 3
 FACTORS = (2, 3, 4, 6)
 LEVELS = (5.0, 12.0, 30.0)
+HELD_OUT_SCANS = 4
+"""Of each factor and level."""
 
 
 def scans(images: Images, seed: int, first: int) -> list[Scan]:
@@ -32,28 +39,6 @@ def scans(images: Images, seed: int, first: int) -> list[Scan]:
         image = images[first + number].image[32:-32, 32:-32]
         made.append(scan(rng, image, int(rng.integers(6, 13)), factor, snr))
     return made
-
-
-def prepare(one: Scan) -> tuple[np.ndarray, np.ndarray]:
-    """Return the SENSE image and its noise map, complex64 and float32 (1, y, x).
-
-    Noise by pseudo-replicas (Robson et al., Magn Reson Med 60 (2008) 895).
-    """
-    weight = 2e-3
-    right = adjoint(one.kspace, one.mask, one.maps)
-    zero = np.zeros_like(right)
-    start = consistent(zero, right, one.mask, one.maps, weight, 1, iterations=12)
-    rng = np.random.default_rng(0)
-    variance = np.zeros(right.shape, np.float32)
-    for _ in range(6):
-        noise = rng.standard_normal((*one.kspace.shape, 2), np.float32).view(np.complex64)[..., 0]
-        part = adjoint(noise * one.mask[None, :, :, None], one.mask, one.maps)
-        part = consistent(zero, part, one.mask, one.maps, weight, 1, iterations=12)
-        variance += np.abs(part) ** 2 / 12
-    ky, kx = (np.fft.fftfreq(n) for n in right.shape[1:])
-    blur = np.exp(-2 * (np.pi * 3) ** 2 * (ky[:, None] ** 2 + kx[None] ** 2))
-    smooth = scipy.fft.ifft2(scipy.fft.fft2(variance) * blur).real
-    return start, np.sqrt(np.maximum(smooth, 1e-3)).astype(np.float32)
 
 
 def error_of(image: np.ndarray, truth: np.ndarray) -> float:
@@ -83,60 +68,124 @@ def search(evaluate: Callable[[Schedule], float], rounds: int = 2) -> tuple[Sche
     return schedule([round(v, 4) for v in values]), best
 
 
+def reconstruct(
+    one: Scan,
+    prepared: tuple[np.ndarray, np.ndarray],
+    module: torch.nn.Module,
+    schedule: Schedule,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the image (1, y, x) and its predicted error, where the module predicts one."""
+    latest: list[np.ndarray] = []
+
+    def network(planes: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            found = module(torch.from_numpy(planes))
+        if isinstance(found, tuple):
+            latest[:] = [found[1][:, 0].numpy()]
+            found = found[0]
+        return np.asarray(found.numpy())
+
+    image = unrolled(one.kspace, one.mask, one.maps, *prepared, network, schedule, threads=1)
+    if not latest:
+        return image, None
+    scale = max(np.percentile(np.abs(prepared[0]), 99), np.median(prepared[1]))
+    return image, np.exp(latest[0]) * np.float32(scale)
+
+
+def find_schedule(module: torch.nn.Module, images: Images, seed: int) -> Schedule:
+    """Return the schedule with the least error over scans of all `FACTORS` and `LEVELS`."""
+    tuning = scans(images, seed, 0)
+    prepared = [prepare(one) for one in tuning]
+    start = [error_of(ready[0], one.truth) for one, ready in zip(tuning, prepared)]
+
+    def evaluate(schedule: Schedule) -> float:
+        found = [
+            reconstruct(one, ready, module, schedule)[0] for one, ready in zip(tuning, prepared)
+        ]
+        errors = [error_of(image, one.truth) for image, one in zip(found, tuning)]
+        return float(np.mean(np.log(np.array(errors) / start)))
+
+    return search(evaluate)[0]
+
+
+def measure(
+    module: torch.nn.Module, schedule: Schedule, images: Images, seed: int
+) -> dict[str, dict[str, float]]:
+    """Return errors of SENSE and network, and how well the predicted error fits, by kind of scan.
+
+    ``correlation`` is that of the predicted with the true error (of both, the root mean square over
+    8 x 8 pixels); ``predicted`` is the ratio of their root mean squares.
+    """
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for repeat in range(HELD_OUT_SCANS):
+        held = scans(images, seed, 1000 + 100 * repeat)
+        for one, (factor, snr) in zip(held, ((f, s) for f in FACTORS for s in LEVELS)):
+            ready = prepare(one)
+            image, predicted = reconstruct(one, ready, module, schedule)
+            assert predicted is not None
+            true = np.abs(image - one.truth)[0] / 2**0.5
+            blocks = [
+                np.sqrt(scipy.ndimage.uniform_filter(part**2, 8)[4::8, 4::8])
+                for part in (true, predicted[0])
+            ]
+            row = (
+                error_of(ready[0], one.truth),
+                error_of(image, one.truth),
+                float(np.corrcoef(blocks[0].ravel(), blocks[1].ravel())[0, 1]),
+                float(np.sqrt(np.mean(predicted**2) / np.mean(true**2))),
+            )
+            found.setdefault(f"r{factor}_snr_{snr:g}", []).append(row)
+    names = ("sense", "nrmse", "correlation", "predicted")
+    return {
+        kind: {name: round(float(v), 5) for name, v in zip(names, np.mean(rows, axis=0))}
+        for kind, rows in found.items()
+    }
+
+
 def make_recon(
     denoiser: Path,
     folder: Path,
     images: Path | None,
     held_out: Path | None,
     version: str,
-    seed: int,
+    recipe: Recipe,
     command: str,
+    report: Callable[[int, float], None],
 ) -> Path:
-    """Find the schedule, measure, export; returns the folder of the weights."""
+    """Find the schedule, train, measure, export; returns the folder of the weights."""
     source = parse_manifest((denoiser / "manifest.json").read_bytes())
     arrays = arrays_of((denoiser / "weights.npz").read_bytes())
     state = {name: torch.from_numpy(value) for name, value in arrays.items()}
     module = build(source.architecture)
     module.load_state_dict(state)
-    module.eval()
-
-    def network(planes: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return np.asarray(module(torch.from_numpy(planes)).numpy())
-
-    def run(one: Scan, prepared: tuple[np.ndarray, np.ndarray], schedule: Schedule) -> np.ndarray:
-        return np.asarray(
-            unrolled(one.kspace, one.mask, one.maps, *prepared, network, schedule, threads=1)
-        )
-
-    tuning = scans(Images(seed + 1000, images), seed, 0)
-    prepared = [prepare(one) for one in tuning]
-    start = [error_of(ready[0], one.truth) for one, ready in zip(tuning, prepared)]
-
-    def evaluate(schedule: Schedule) -> float:
-        errors = [
-            error_of(run(one, ready, schedule), one.truth) for one, ready in zip(tuning, prepared)
-        ]
-        return float(np.mean(np.log(np.array(errors) / start)))
-
-    schedule, _ = search(evaluate)
-    held = scans(Images(seed + 2000, held_out), seed, 1000)
-    rows, metrics = [], {}
-    for one, (factor, snr) in zip(held, ((f, s) for f in FACTORS for s in LEVELS)):
-        ready = prepare(one)
-        before, after = (
-            error_of(image, one.truth) for image in (ready[0], run(one, ready, schedule))
-        )
-        metrics[f"r{factor}_snr_{snr:g}"] = {"sense": round(before, 5), "nrmse": round(after, 5)}
-        rows.append(f"| {factor} | {snr:g} | {before:.4f} | {after:.4f} |")
-    table = "| R | SNR | NRMSE of SENSE | NRMSE |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
     folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "schedule.json"
+    if kept.is_file():
+        schedule = TypeAdapter(Schedule).validate_json(kept.read_bytes())
+    else:
+        schedule = find_schedule(module.eval(), Images(recipe.seed + 1000, images), recipe.seed)
+        kept.write_bytes(TypeAdapter(Schedule).dump_json(schedule))
+    architecture = {**source.architecture, "uncertainty": True}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    state = train(architecture, state, schedule, recipe, folder, images, device, report)
+    state = {name: value.cpu() for name, value in state.items()}
+    module = build(architecture)
+    module.load_state_dict(state)
+    metrics = measure(module.eval(), schedule, Images(recipe.seed + 2000, held_out), recipe.seed)
+    table = _table(metrics)
     (folder / "report-recon.md").write_text(f"# Reconstruction {version}\n\n{table}\n")
+    training = {
+        "command": command,
+        "start": f"the weights of {source.name} {source.version}",
+        "schedule": f"coordinate search on {len(FACTORS) * len(LEVELS)} synthetic scans",
+        "recipe": asdict(recipe),
+    }
     manifest = describe(
         "recon",
         version,
         "regulariser",
-        architecture=source.architecture,
+        uncertainty=True,
+        architecture=architecture,
         parameters={"sigma": schedule.sigma, "weight": schedule.weight},
         limits=Limits(
             snr=(1.5, 200.0),
@@ -145,44 +194,61 @@ def make_recon(
             acceleration=(1, 8),
             coils=(2, 128),
         ),
-        training={
-            "command": command,
-            "network": f"{source.name} {source.version}, unchanged",
-            "schedule": "coordinate search on 12 synthetic scans",
-        },
-        seed=seed,
+        training=training,
+        seed=recipe.seed,
         metrics=metrics,
     )
     target = folder / "recon" / version
-    export(target, state, manifest, _card(version, source.label, schedule, command, table))
+    card = _card(version, source.label, schedule, recipe, command, table)
+    export(target, state, manifest, card)
     return target
 
 
-def _card(version: str, network: str, schedule: Schedule, command: str, table: str) -> str:
+def _table(metrics: dict[str, dict[str, float]]) -> str:
+    rows = [
+        f"| {kind} | {m['sense']:.4f} | {m['nrmse']:.4f} | {m['correlation']:.2f} |"
+        f" {m['predicted']:.2f} |"
+        for kind, m in metrics.items()
+    ]
+    head = (
+        "| scan | NRMSE of SENSE | NRMSE | error map: correlation | predicted over true error |",
+        "| --- | --- | --- | --- | --- |",
+    )
+    return "\n".join((*head, *rows))
+
+
+def _card(
+    version: str, network: str, schedule: Schedule, recipe: Recipe, command: str, table: str
+) -> str:
     return f"""# Reconstruction {version}
 
 Undersampled Cartesian scans of several coils: starts from SENSE, then {len(schedule.sigma)} times
-the network, with data consistency between (`engines/unrolled.py`). The network is {network},
-unchanged; it was not trained end to end.
+the network, with data consistency between (`engines/unrolled.py`). The network began as {network}
+and was trained on end to end, through all steps. It also says, for every pixel, how large the rest
+of the error is expected to be.
 
 ## Made by
 
     {command}
 
-Noise levels {schedule.sigma}, weights {schedule.weight}, found by coordinate search on 12
-synthetic scans with random smooth coils (6 to 12), R 2 to 6, uniform and random lines, partial
-Fourier, SNR {LEVELS[0]:g} to {LEVELS[-1]:g}.
+Noise levels {schedule.sigma} and weights {schedule.weight}, found by coordinate search on
+{len(FACTORS) * len(LEVELS)} synthetic scans; then {recipe.steps} steps of {recipe.batch} scans of
+{recipe.window[0]} x {recipe.window[1]}, seed {recipe.seed}: random smooth coils (5 to 12), R
+{recipe.factors[0]} to {recipe.factors[1]}, uniform and random lines with 24 in the centre, partial
+Fourier, SNR {recipe.snr[0]:g} to {recipe.snr[1]:g}.
 
 ## Measured
 
-Held-out synthetic scans with true sensitivities, 192 x 192, one of each kind:
+Held-out synthetic scans with true sensitivities, 192 x 192, {HELD_OUT_SCANS} of each kind. The
+error map is compared with the true error over blocks of 8 x 8 pixels.
 
 {table}
 
 ## Limits and failures
 
 Takes sensitivities and noise map as given: where they are wrong (motion between calibration and
-scan, field of view smaller than the object), aliasing stays. Coherent aliasing of a SENSE that has
-broken down is not noise and is not removed. Structure below the noise is lost. There is no error
-map. Field strengths, vendors and sequences were not seen in training, for nothing measured was.
+scan, field of view smaller than the object), aliasing stays, and the error map does not know of it.
+Coherent aliasing of a SENSE that has broken down may stay or be smoothed. Structure below the noise
+is lost. Sampling in two directions (3D) was not seen in training. Field strengths, vendors and
+sequences were not seen in training, for nothing measured was.
 """

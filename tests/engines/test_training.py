@@ -16,9 +16,7 @@ from engines.store import Store  # noqa: E402
 from engines.training.denoiser import Recipe, example, train  # noqa: E402
 from engines.training.finish import finish_denoiser  # noqa: E402
 from engines.training.images import Images, find_files, read_stack  # noqa: E402
-from engines.training.multicoil import scan  # noqa: E402
 from engines.training.noise import complex_noise, sigma_map  # noqa: E402
-from engines.training.recon import error_of, prepare  # noqa: E402
 
 SMALL = Recipe(seed=3, steps=6, batch=2, crop=32, channels=(8, 8, 8), blocks=(1, 1, 1))
 
@@ -131,11 +129,3 @@ def test_finished_weights_serve_in_the_store(
         engine = load_engine("denoiser", runtime=runtime, store=Store(shipped=tmp_path))
         assert engine.run(np.zeros((2, 3, 24, 40), np.float32)).shape == (2, 2, 24, 40)
     assert set(state) == set(np.load(target / "weights.npz").files)
-
-
-def test_synthetic_scans_can_be_reconstructed() -> None:
-    image = Images(2)[1].image[64:-64, 64:-64]
-    one = scan(np.random.default_rng(0), image, 8, 2, 40.0)
-    start, sigma = prepare(one)
-    assert error_of(start, one.truth) < 0.15
-    assert 0.5 < np.median(sigma) < 3

@@ -1,0 +1,234 @@
+"""End-to-end training of the unrolled reconstruction, from the denoiser's weights on.
+
+What the denoiser learnt of noise is right for white noise; what is left of undersampling is not
+white. So the network is trained on through all steps of `engines.unrolled`, data consistency
+included (Aggarwal et al., MoDL, IEEE Trans Med Imaging 38 (2019) 394). At the same time it learns
+how large its own error is, by the likelihood of a normal distribution (Kendall and Gal, NeurIPS
+2017); that does not change the image.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engines.nets import build
+from engines.training.denoiser import plain
+from engines.training.images import Images
+from engines.training.loop import Averaged, be_nice, learning_rate, load, save
+from engines.training.multicoil import Scan, scan
+from engines.training.prepare import prepare
+from engines.unrolled import ITERATIONS, Schedule, adjoint
+
+CHECKPOINT_STEPS = 100
+AHEAD = 8
+"""Steps whose scans are made before they are needed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what comes out, but the denoiser, the schedule and the folder of images.
+
+    Attributes
+    ----------
+    seed, steps, batch : int
+    peak_rate : float
+    window : tuple of 2 int
+        ky and x of the scans: whole along ky, for that is where lines are left out.
+    factors : tuple of 2 int
+        Least and most of the undersampling.
+    snr : tuple of 2 float
+        Log-uniform.
+    """
+
+    seed: int = 1
+    steps: int = 1500
+    batch: int = 4
+    peak_rate: float = 2e-4
+    window: tuple[int, int] = (192, 64)
+    factors: tuple[int, int] = (1, 7)
+    snr: tuple[float, float] = (4.0, 60.0)
+
+
+def example(recipe: Recipe, images: Images, step: int) -> list[tuple[Scan, np.ndarray, np.ndarray]]:
+    """Return the scans of a step with their SENSE images and noise maps."""
+    rng = np.random.default_rng((recipe.seed, 4, step))
+    coils, (ny, nx), made = int(rng.integers(5, 13)), recipe.window, []
+    for place in range(recipe.batch):
+        image = images[(step * recipe.batch + place) // 2].image
+        y, x = (int(rng.integers(n - size + 1)) for n, size in zip(image.shape, (ny, nx)))
+        factor = int(rng.integers(recipe.factors[0], recipe.factors[1] + 1))
+        snr = float(np.exp(rng.uniform(*np.log(recipe.snr))))
+        one = scan(rng, image[y : y + ny, x : x + nx], coils, factor, snr)
+        made.append((one, *prepare(one)))
+    return made
+
+
+def examples(recipe: Recipe, images: Images, start: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the scans of each step as tensors (batch, ...); another process makes them."""
+    pool = ProcessPoolExecutor(1, initializer=be_nice)
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for step in range(start, recipe.steps + AHEAD):
+            if step < recipe.steps:
+                waiting.append(pool.submit(example, recipe, images, step))
+            if step >= start + AHEAD:
+                yield tensors(waiting.popleft().result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def tensors(made: list[tuple[Scan, np.ndarray, np.ndarray]]) -> dict[str, torch.Tensor]:
+    def stack(parts: Any) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(np.stack(list(parts))))
+
+    sampled = [np.fft.ifftshift(one.mask[0]).astype(np.float32) for one, *_ in made]
+    return {
+        "truth": stack(one.truth[0] for one, *_ in made),
+        "maps": stack(one.maps[:, 0] for one, *_ in made),
+        "mask": stack(sampled),
+        "right": stack(adjoint(one.kspace, one.mask, one.maps)[0] for one, *_ in made),
+        "start": stack(image[0] for _, image, _ in made),
+        "noise": stack(noise[0] for *_, noise in made),
+    }
+
+
+def consistent(
+    image: torch.Tensor,
+    right: torch.Tensor,
+    mask: torch.Tensor,
+    maps: torch.Tensor,
+    weight: torch.Tensor,
+) -> torch.Tensor:
+    """Return what `engines.unrolled.consistent` does, differentiably, for a batch.
+
+    Parameters
+    ----------
+    image, right : complex64 (batch, y, x)
+    mask : float32 (batch, ky)
+        Its centre at 0.
+    maps : complex64 (batch, coil, y, x)
+    weight : float32 (batch,)
+    """
+    sampled, weight = mask[:, None, :, None], weight[:, None, None]
+
+    def normal(x: torch.Tensor) -> torch.Tensor:
+        kspace = torch.fft.fft(maps * x[:, None], dim=-2, norm="ortho") * sampled
+        return (maps.conj() * torch.fft.ifft(kspace, dim=-2, norm="ortho")).sum(1)
+
+    def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a.real * b.real + a.imag * b.imag).sum(-2, keepdim=True)
+
+    residual = right - normal(image)
+    solution, direction, power = torch.zeros_like(image), residual, dot(residual, residual)
+    for _ in range(ITERATIONS):
+        product = normal(direction) + weight * direction
+        length = power / dot(direction, product).clamp_min(1e-12)
+        solution = solution + length * direction
+        residual = residual - length * product
+        power, before = dot(residual, residual), power
+        direction = residual + power / before.clamp_min(1e-12) * direction
+    return image + solution
+
+
+def forward(
+    module: torch.nn.Module, batch: dict[str, torch.Tensor], schedule: Schedule
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return images (batch, y, x), the logarithm of their error, and the scale of the latter."""
+    start, noise = batch["start"], batch["noise"]
+    sigma = noise.flatten(1).median(dim=1).values
+    top = torch.quantile(start.abs().flatten(1), 0.99, dim=1)
+    scale = torch.maximum(top, sigma)[:, None, None]
+    image, log_error = start, noise
+    for step, level in enumerate(schedule.sigma):
+        planes = torch.stack([image.real, image.imag, noise * level], dim=1) / scale[:, None]
+        denoised, log_error = module(planes.contiguous(memory_format=torch.channels_last))
+        image = torch.complex(denoised[:, 0], denoised[:, 1]) * scale
+        if step < len(schedule.weight):
+            weight = schedule.weight[step] / sigma**2
+            image = consistent(image, batch["right"], batch["mask"], batch["maps"], weight)
+    return image, log_error[:, 0], scale
+
+
+def loss_of(
+    image: torch.Tensor, log_error: torch.Tensor, scale: torch.Tensor, batch: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the error of the images, in SNR units, and the likelihood of the predicted errors."""
+    difference = image - batch["truth"]
+    square = difference.real**2 + difference.imag**2
+    level = batch["noise"].mean(dim=(1, 2), keepdim=True)
+    error = torch.sqrt(square + (0.1 * level) ** 2) / torch.sqrt(level)
+    seen = square.detach() / 2 / scale**2
+    return error.mean(), (log_error + seen / 2 * torch.exp(-2 * log_error)).mean()
+
+
+def train(
+    architecture: dict[str, Any],
+    state: dict[str, torch.Tensor],
+    schedule: Schedule,
+    recipe: Recipe,
+    folder: Path,
+    images: Path | None,
+    device: str,
+    report: Callable[[int, float], None],
+) -> dict[str, torch.Tensor]:
+    """Train, or go on with a training; returns the averaged weights.
+
+    Parameters
+    ----------
+    architecture : dict
+        With ``uncertainty``.
+    state : dict
+        The denoiser's weights, to begin with.
+    schedule : Schedule
+    recipe : Recipe
+    folder : Path
+        Of the checkpoint.
+    images : Path or None
+    device : str
+    report : callable
+        Is told every step and its loss.
+    """
+    torch.manual_seed(recipe.seed)
+    module = build(architecture)
+    module.load_state_dict(state, strict=False)
+    module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.peak_rate, weight_decay=1e-4)
+    averaged, start = Averaged(module, decay=0.99), 0
+    described = {**plain(recipe), **plain(schedule)}
+    kept = load(folder / "recon.pt")
+    if kept is not None:
+        if kept["recipe"] != described:
+            raise ValueError(f"{folder}: holds a training with another recipe: {kept['recipe']}")
+        module.load_state_dict(kept["module"])
+        optimiser.load_state_dict(kept["optimiser"])
+        averaged.state, start = kept["averaged"], kept["step"]
+    for step, batch in enumerate(
+        examples(recipe, Images(recipe.seed + 3000, images), start), start
+    ):
+        batch = {name: part.to(device) for name, part in batch.items()}
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, recipe.steps, recipe.peak_rate, warm_up=50)
+        image, log_error, scale = forward(module, batch, schedule)
+        error, likelihood = loss_of(image, log_error, scale, batch)
+        optimiser.zero_grad()
+        (error + likelihood).backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+        averaged.update(module, step)
+        report(step, float(error.detach()))
+        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == recipe.steps:
+            save(
+                folder / "recon.pt",
+                recipe=described,
+                module=module.state_dict(),
+                optimiser=optimiser.state_dict(),
+                averaged=averaged.state,
+                step=step + 1,
+            )
+    return averaged.state
