@@ -30,7 +30,7 @@ class Recipe:
     """
 
     seed: int = 1
-    steps: int = 4000
+    steps: int = 22000
     batch: int = 16
     crop: int = 64
     peak_rate: float = 1e-3
@@ -82,12 +82,12 @@ def batch_of(
 def loss_of(denoised: torch.Tensor, clean: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """Return the mean error of the complex pixels, high noise not counting more than low.
 
-    Charbonnier, smooth at a tenth of the noise; divided by the square root of the noise level, as
+    Charbonnier, smooth at half of the noise; divided by the square root of the noise level, as
     the error of a good denoiser grows slower than the noise.
     """
     level = sigma.mean(dim=(1, 2, 3), keepdim=True)
     square = ((denoised - clean) ** 2).sum(dim=1, keepdim=True)
-    return (torch.sqrt(square + (0.1 * level) ** 2) / torch.sqrt(level)).mean()
+    return (torch.sqrt(square + (0.5 * level) ** 2) / torch.sqrt(level)).mean()
 
 
 def train(

@@ -162,7 +162,7 @@ def loss_of(
     difference = image - batch["truth"]
     square = difference.real**2 + difference.imag**2
     level = batch["noise"].mean(dim=(1, 2), keepdim=True)
-    error = torch.sqrt(square + (0.1 * level) ** 2) / torch.sqrt(level)
+    error = torch.sqrt(square + (0.5 * level) ** 2) / torch.sqrt(level)
     seen = square.detach() / 2 / scale**2
     return error.mean(), (log_error + seen / 2 * torch.exp(-2 * log_error)).mean()
 

@@ -34,9 +34,12 @@ def complex_noise(rng: np.random.Generator, size: int, support: np.ndarray) -> n
     size : int
     support : (2,)
         Part of k-space it fills along y and x; where that is all of it, it is sometimes shaped
-        as by a partial Fourier or a smoothing filter.
+        as by a partial Fourier or a smoothing filter. Where it is not, the noise is sometimes white
+        all the same: an image may have been smooth from the start.
     """
     white = rng.standard_normal((size, size, 2), np.float32).view(np.complex64)[..., 0]
+    if support.min() < 1 and rng.random() < 0.5:
+        return white
     filters = [np.abs(np.fft.fftfreq(size)) <= part / 2 for part in support]
     weight = filters[0][:, None] * filters[1][None].astype(np.float32)
     if support.min() >= 1:
