@@ -103,7 +103,9 @@ def _measurements(
         from scanner.demo import n_readouts, step_messages, steps_of
 
         for step in steps_of(exam.value)[0]:
-            yield _Measurement(step.name, step_messages(step, config), n_readouts(step))
+            yield _Measurement(
+                step.name, step_messages(step, config or "conventional"), n_readouts(step)
+            )
         return
 
     def messages() -> Iterator[Any]:

@@ -1,8 +1,9 @@
 """The demo: a simulated exam, streamed to the agent as its own process, and what came back.
 
-The agent is started on a free port and knows nothing but what comes over the wire. Step by step the
-exam is scanned at a multiple of its real speed; then real brain k-space, where it is at hand. What
-is written:
+The agent is started on a free port and knows nothing but what comes over the wire. Step by step
+the exam is scanned at a multiple of its real speed, reconstructed by the network; then the same
+readouts are sent again, as fast as they go, for the conventional reconstruction to compare with;
+then real brain k-space, where it is at hand. What is written:
 
     exam.h5       raw data and images of every step, ISMRMRD HDF5
     montage.png   the images as a console shows them
@@ -34,7 +35,9 @@ from scanner.exam import lumbar_exam, quick_exam
 from scanner.phantom import LumbarSpine, SpineParameters
 from scanner.step import Step
 
-CONFIG = "conventional"
+CONFIG, PLAIN = "dl", "conventional"
+"""What the exam asks the agent for, and what the result is compared with."""
+
 START_S = 60.0
 
 EXAMS: dict[str, tuple[Callable[..., list[Step]], float]] = {
@@ -54,9 +57,9 @@ def steps_of(exam: str) -> tuple[list[Step], float]:
     return make(LumbarSpine(SpineParameters())), speed
 
 
-def step_messages(step: Step, config: str | None = None) -> Iterator[Message]:
+def step_messages(step: Step, config: str) -> Iterator[Message]:
     """Yield what a scanner sends for a step."""
-    yield ConfigFile(config or CONFIG)
+    yield ConfigFile(config)
     yield HeaderText(step.header_xml)
     yield from step.readouts()
 
@@ -147,12 +150,14 @@ def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> Non
             with console.status(f"{step.name}: simulating"):
                 truth = step.truth()
             received = show.scan(
-                console, address, step.name, step_messages(step), n_readouts(step), speed
+                console, address, step.name, step_messages(step, CONFIG), n_readouts(step), speed
             )
-            _keep(console, raw, step.name, step_messages(step), received)
-            series = report.judge_step(step, truth, received)
+            _keep(console, raw, step.name, step_messages(step, CONFIG), received)
+            name = f"{step.name}, {PLAIN}"
+            plain = show.scan(console, address, name, step_messages(step, PLAIN), n_readouts(step))
+            series = report.judge_step(step, truth, received, plain)
             results += series
-            rows.append(report.step_row(step, truth, received, series))
+            rows.append(report.step_row(step, truth, received, plain, series))
         file = (shared_data or find_shared_data()) / brain.FILE_NAME
         if file.is_file():
             messages = [ConfigFile(CONFIG), *brain.brain_messages(file)]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ class ImageResult:
         From its last line received to the image's departure, as the agent says.
     nrmse, ssim : float
         Against the truth.
+    conventional_nrmse, conventional_ssim : float
+        The same of the conventional reconstruction of the same readouts.
+    engine : str
+        Networks that took part in the image; empty where none did.
     """
 
     series: str
@@ -52,21 +56,38 @@ class ImageResult:
     agent_latency_ms: float
     nrmse: float = NAN
     ssim: float = NAN
+    conventional_nrmse: float = NAN
+    conventional_ssim: float = NAN
+    engine: str = ""
 
 
-def judge_step(step: Step, truth: np.ndarray, received: Received) -> list[ImageResult]:
-    """Compare the images of a step of 2D slices with their truth, float32 (slice, y, x)."""
-    return [
-        _result(
+def judge_step(
+    step: Step, truth: np.ndarray, received: Received, plain: Received
+) -> list[ImageResult]:
+    """Compare the images of a step of 2D slices with their truth, float32 (slice, y, x).
+
+    ``plain`` are those of the conventional reconstruction.
+    """
+    conventional = {int(image.header["slice"]): image.data[0, 0] for image in plain.images}
+    results = []
+    for number, image in enumerate(received.images):
+        place = int(image.header["slice"])
+        result = _result(
             step.name,
             received,
             number,
             step.protocol.geometry.encoded_matrix[1],
             step.protocol.sampling.acceleration[0],
-            truth[int(image.header["slice"])],
+            truth[place],
         )
-        for number, image in enumerate(received.images)
-    ]
+        if place in conventional:
+            result = replace(
+                result,
+                conventional_nrmse=nrmse(conventional[place], truth[place]),
+                conventional_ssim=ssim(conventional[place], truth[place]),
+            )
+        results.append(result)
+    return results
 
 
 def judge_brain(received: Received) -> list[ImageResult]:
@@ -87,7 +108,8 @@ def _result(
 ) -> ImageResult:
     image = received.images[number]
     acquired = len(received.lines_of(number))
-    latency = parse_meta(image.attributes).get("BoresideLatencyMs", "nan")
+    meta = parse_meta(image.attributes)
+    latency, engine = meta.get("BoresideLatencyMs", "nan"), meta.get("BoresideAI", "")
     return ImageResult(
         series,
         int(image.header["slice"]),
@@ -98,13 +120,18 @@ def _result(
         float(latency) if isinstance(latency, str) else NAN,
         NAN if truth is None else nrmse(image.data[0, 0], truth),
         NAN if truth is None else ssim(image.data[0, 0], truth),
+        engine=engine if isinstance(engine, str) else ", ".join(engine),
     )
 
 
 def step_row(
-    step: Step, truth: np.ndarray, received: Received, results: Sequence[ImageResult]
+    step: Step,
+    truth: np.ndarray,
+    received: Received,
+    plain: Received,
+    results: Sequence[ImageResult],
 ) -> Row:
-    """Show slices from side to side, and the truth of the middle one."""
+    """Show slices from side to side; of the middle one, the conventional image and the truth."""
     by_slice = {int(image.header["slice"]): image for image in received.images}
     shown = sorted(by_slice)
     if len(shown) > TILES:
@@ -118,6 +145,11 @@ def step_row(
         tiles.append((caption, _upright(by_slice[number].data[0, 0], header)))
     if shown:
         middle = shown[len(shown) // 2]
+        tiles += [
+            ("middle, conventional", _upright(image.data[0, 0], image.header))
+            for image in plain.images
+            if int(image.header["slice"]) == middle
+        ]
         expected = _upright(truth[middle], by_slice[middle].header)
         tiles.append(("middle, truth", expected))
     lines = [*_small_print(results), f"{len(step.scanner.coils)} coils", "SIMULATED"]
@@ -150,13 +182,24 @@ def _small_print(results: Sequence[ImageResult]) -> list[str]:
     if not results:
         return ["no image came back"]
     error, _ = middle_and_worst([r.nrmse for r in results], 3)
-    alike, _ = middle_and_worst([r.ssim for r in results], 3)
     latency, longest = middle_and_worst([r.latency_ms for r in results])
     return [
         _factor(results[0]),
-        *([f"NRMSE {error}", f"SSIM {alike}"] if error != "-" else ["no truth to compare with"]),
+        results[0].engine or "no network",
+        *(_against_plain(results) if error != "-" else ["no truth to compare with"]),
         f"latency {latency} ms, longest {longest}",
     ]
+
+
+def _against_plain(results: Sequence[ImageResult]) -> list[str]:
+    lines = []
+    for name, values, plain in (
+        ("NRMSE", [r.nrmse for r in results], [r.conventional_nrmse for r in results]),
+        ("SSIM", [r.ssim for r in results], [r.conventional_ssim for r in results]),
+    ):
+        ours, theirs = (middle_and_worst(v, 4)[0] for v in (values, plain))
+        lines.append(f"{name} {ours}, conventional {theirs}")
+    return lines
 
 
 def series_table(results: Sequence[ImageResult]) -> Table:
@@ -167,8 +210,10 @@ def series_table(results: Sequence[ImageResult]) -> Table:
     rows = [
         ("latency as the scanner sees it, ms", *middle_and_worst([r.latency_ms for r in results])),
         ("latency by the agent, ms", *middle_and_worst([r.agent_latency_ms for r in results])),
-        ("NRMSE", *middle_and_worst([r.nrmse for r in results], 3)),
-        ("SSIM", *middle_and_worst([r.ssim for r in results], 3, min)),
+        ("NRMSE", *middle_and_worst([r.nrmse for r in results], 4)),
+        ("  conventional", *middle_and_worst([r.conventional_nrmse for r in results], 4)),
+        ("SSIM", *middle_and_worst([r.ssim for r in results], 4, min)),
+        ("  conventional", *middle_and_worst([r.conventional_ssim for r in results], 4, min)),
     ]
     return table(None, (head, "median", "worst"), rows)
 
@@ -179,7 +224,14 @@ def write_summary(path: Path, facts: dict[str, Any], results: Sequence[ImageResu
     def plain(value: Any) -> Any:
         if not isinstance(value, float):
             return value
-        return round(value, 4) if np.isfinite(value) else None
+        return round(value, 5) if np.isfinite(value) else None
 
+    medians = {
+        name: {
+            key: plain(float(np.median([getattr(r, key) for r in results if r.series == name])))
+            for key in ("nrmse", "conventional_nrmse", "ssim", "conventional_ssim", "latency_ms")
+        }
+        for name in dict.fromkeys(r.series for r in results)
+    }
     images = [{key: plain(value) for key, value in asdict(r).items()} for r in results]
-    path.write_text(json.dumps({**facts, "images": images}, indent=2) + "\n")
+    path.write_text(json.dumps({**facts, "medians": medians, "images": images}, indent=2) + "\n")

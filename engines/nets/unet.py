@@ -50,6 +50,9 @@ class BiasFreeUNet(nn.Module):
         is that of the bottom.
     uncertainty : bool
         Also predict the logarithm of the standard deviation of what is still wrong.
+    limit : float or None
+        Most that is taken away from real or imaginary part of a pixel, in sigmas: what the network
+        makes of an image is never further from it than that.
     """
 
     def __init__(
@@ -57,9 +60,10 @@ class BiasFreeUNet(nn.Module):
         channels: Sequence[int] = (40, 80, 112),
         blocks: Sequence[int] = (1, 1, 2),
         uncertainty: bool = False,
+        limit: float | None = None,
     ) -> None:
         super().__init__()
-        self.uncertainty = uncertainty
+        self.uncertainty, self.limit = uncertainty, limit
         pairs = list(pairwise(channels))
         self.unshuffle, self.shuffle = nn.PixelUnshuffle(2), nn.PixelShuffle(2)
         self.head = _conv(12, channels[0])
@@ -100,7 +104,11 @@ class BiasFreeUNet(nn.Module):
             reversed(self.decoders), reversed(self.up), reversed(across), strict=True
         ):
             x = decoder(up(x) + kept)
-        denoised: torch.Tensor = planes[:, :2] - self.shuffle(self.tail(x))
+        noise: torch.Tensor = self.shuffle(self.tail(x))
+        if self.limit is not None:
+            most = self.limit * planes[:, 2:]
+            noise = torch.maximum(torch.minimum(noise, most), -most)
+        denoised = planes[:, :2] - noise
         if not self.uncertainty:
             return denoised
         # What was learnt about the error must not cost anything in the image.

@@ -29,6 +29,9 @@ CHECKPOINT_STEPS = 100
 AHEAD = 8
 """Steps whose scans are made before they are needed."""
 
+STRONG = 3e-3
+"""Error which counts as much as noise, as a part of the signal."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -52,7 +55,7 @@ class Recipe:
     peak_rate: float = 2e-4
     window: tuple[int, int] = (192, 64)
     factors: tuple[int, int] = (1, 7)
-    snr: tuple[float, float] = (4.0, 60.0)
+    snr: tuple[float, float] = (4.0, 700.0)
 
 
 def example(recipe: Recipe, images: Images, step: int) -> list[tuple[Scan, np.ndarray, np.ndarray]]:
@@ -161,7 +164,8 @@ def loss_of(
     """Return the error of the images, in SNR units, and the likelihood of the predicted errors."""
     difference = image - batch["truth"]
     square = difference.real**2 + difference.imag**2
-    level = batch["noise"].mean(dim=(1, 2), keepdim=True)
+    # Of a strong signal more than the noise is wrong, and cannot all be put right.
+    level = batch["noise"].mean(dim=(1, 2), keepdim=True) + STRONG * scale
     error = torch.sqrt(square + (0.5 * level) ** 2) / torch.sqrt(level)
     seen = square.detach() / 2 / scale**2
     return error.mean(), (log_error + seen / 2 * torch.exp(-2 * log_error)).mean()

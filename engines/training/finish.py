@@ -15,6 +15,9 @@ from engines.training.export import describe, export
 from engines.training.images import CleanImage, Images
 from engines.training.loop import load
 
+MOST_SIGMAS = 4.0
+"""What the finished denoiser may take away from a pixel; training itself is not limited."""
+
 HELD_OUT_SEED = 900_001
 LEVELS = (5.0, 10.0, 20.0, 40.0)
 COUNT = 12
@@ -36,7 +39,8 @@ def finish_denoiser(
     kept = load(folder / "denoiser.pt")
     if kept is None:
         raise ValueError(f"{folder}: expected a checkpoint denoiser.pt, found none")
-    module = build(recipe.architecture())
+    architecture = {**recipe.architecture(), "limit": MOST_SIGMAS}
+    module = build(architecture)
     module.load_state_dict(kept["averaged"])
     images = Images(HELD_OUT_SEED, held_out)
     metrics, picture = measure(module.eval(), [images[n] for n in range(COUNT)])
@@ -61,8 +65,8 @@ def finish_denoiser(
         "denoiser",
         version,
         "denoiser",
-        architecture=recipe.architecture(),
-        limits=Limits(snr=(1.5, 200.0), sigma=(0.002, 2.0), side=(32, 2048)),
+        architecture=architecture,
+        limits=Limits(snr=(1.5, 100.0), sigma=(0.005, 2.0), side=(32, 2048)),
         training={
             "command": command,
             "steps_done": kept["step"],
@@ -126,7 +130,8 @@ def _card(version: str, recipe: Recipe, kept: dict[str, Any], command: str, meas
 
 Takes the noise out of complex (or magnitude) MR images whose noise is known at every pixel. One
 network for all contrasts, matrix sizes and noise levels: a U-Net without biases, so that scaling
-an image and its noise map scales the result.
+an image and its noise map scales the result. It takes no more than {MOST_SIGMAS:g} sigmas away from
+the real or imaginary part of a pixel.
 
 ## Made by
 

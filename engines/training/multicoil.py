@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 
+from engines.training.procedural import smooth_field
+
 
 class Scan(NamedTuple):
     """One slice.
@@ -13,6 +15,7 @@ class Scan(NamedTuple):
     ----------
     truth : complex64 (1, y, x)
     maps : complex64 (coil, 1, y, x)
+        As estimated: not quite those of the scan.
     kspace : complex64 (coil, 1, ky, x)
     mask : bool (1, ky)
     """
@@ -42,6 +45,18 @@ def coil_maps(rng: np.random.Generator, coils: int, shape: tuple[int, int]) -> n
         )
         maps.append(size * np.exp(1j * phase))
     stack = np.array(maps)
+    return np.asarray(stack / np.sqrt(np.sum(np.abs(stack) ** 2, 0)), np.complex64)
+
+
+def estimated(rng: np.random.Generator, maps: np.ndarray) -> np.ndarray:
+    """Return sensitivities with a smooth error of 0.2 to 3 %, complex64 (coil, y, x), unit norm."""
+    size, error = max(maps.shape[1:]), np.exp(rng.uniform(np.log(0.002), np.log(0.03)))
+    waves, (ny, nx) = rng.uniform(2, 8), maps.shape[1:]
+    found = []
+    for one in maps:
+        field = smooth_field(rng, size, waves) + 1j * smooth_field(rng, size, waves)
+        found.append(one * (1 + error * field[:ny, :nx]))
+    stack = np.array(found)
     return np.asarray(stack / np.sqrt(np.sum(np.abs(stack) ** 2, 0)), np.complex64)
 
 
@@ -75,4 +90,5 @@ def scan(rng: np.random.Generator, image: np.ndarray, coils: int, factor: int, s
     coil_images = scipy.fft.ifftshift(maps * truth, axes=-2)
     kspace = scipy.fft.fftshift(scipy.fft.fft(coil_images, axis=-2, norm="ortho"), axes=-2)
     noise = rng.standard_normal((*kspace.shape, 2), np.float32).view(np.complex64)[..., 0]
-    return Scan(truth, maps, (kspace + noise) * mask[None, :, :, None], mask)
+    known = estimated(rng, maps[:, 0])[:, None]
+    return Scan(truth, known, (kspace + noise) * mask[None, :, :, None], mask)

@@ -40,6 +40,15 @@ def test_expected_error_scales_too_and_is_never_zero() -> None:
     assert torch.isfinite(module(torch.zeros(1, 3, 16, 16).double())[1]).all()
 
 
+def test_no_pixel_is_moved_further_than_the_limit() -> None:
+    planes = random_planes(1, 3, 16, 16)
+    free, bounded = shaken(SMALL)(planes), shaken({**SMALL, "limit": 0.5})(planes)
+    most = 0.5 * planes[:, 2:]
+    expected = planes[:, :2] + torch.clamp(free - planes[:, :2], -most, most)
+    torch.testing.assert_close(bounded, expected)
+    assert not torch.equal(free, bounded)
+
+
 def test_learning_the_error_leaves_the_image_alone() -> None:
     module = shaken({**SMALL, "uncertainty": True})
     module(random_planes(1, 3, 16, 16))[1].sum().backward()

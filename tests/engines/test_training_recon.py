@@ -15,11 +15,11 @@ from engines.store import Store  # noqa: E402
 from engines.training import denoiser, end_to_end, recon  # noqa: E402
 from engines.training.finish import finish_denoiser  # noqa: E402
 from engines.training.images import Images  # noqa: E402
-from engines.training.multicoil import scan  # noqa: E402
+from engines.training.multicoil import coil_maps, estimated, scan  # noqa: E402
 from engines.training.prepare import prepare  # noqa: E402
 from engines.unrolled import Schedule  # noqa: E402
 
-SMALL = end_to_end.Recipe(seed=3, steps=4, batch=2, window=(64, 32))
+SMALL = end_to_end.Recipe(seed=3, steps=4, batch=2, window=(64, 32), snr=(8.0, 20.0))
 SCHEDULE = Schedule((1.0, 0.6, 0.4), (0.5, 1.0))
 ARCHITECTURE = {
     "name": "bias-free-unet",
@@ -41,6 +41,17 @@ def test_synthetic_scans_can_be_reconstructed() -> None:
     assert 0.5 < np.median(sigma) < 3
 
 
+def test_sensitivities_are_not_known_exactly() -> None:
+    rng = np.random.default_rng(0)
+    true = coil_maps(rng, 8, (48, 32))
+    errors = []
+    for _ in range(20):
+        known = estimated(rng, true)
+        np.testing.assert_allclose(np.sum(np.abs(known) ** 2, 0), 1, rtol=1e-5)
+        errors.append(np.linalg.norm(known - true) / np.linalg.norm(true))
+    assert 0.001 < min(errors) < max(errors) < 0.05
+
+
 def test_what_is_trained_is_what_is_run() -> None:
     """The batched, differentiable steps of training give the images of `engines.unrolled`."""
     torch.manual_seed(1)
@@ -60,7 +71,7 @@ def test_what_is_trained_is_what_is_run() -> None:
 def test_training_lessens_the_error(tmp_path: Path) -> None:
     """From random weights, on scans of the first step."""
     torch.manual_seed(1)
-    module, recipe = build(ARCHITECTURE), replace(SMALL, steps=40, peak_rate=2e-2)
+    module, recipe = build(ARCHITECTURE), replace(SMALL, steps=40, peak_rate=1e-2)
     before = _error(module)
     state = end_to_end.train(
         ARCHITECTURE, module.state_dict(), SCHEDULE, recipe, tmp_path, None, "cpu", quiet

@@ -54,10 +54,20 @@ def test_both_sides_measure_latency(images):
     assert all(image["latency_ms"] > 0 and image["agent_latency_ms"] > 0 for image in images)
 
 
+def test_the_network_took_part_and_is_better_than_the_conventional_reconstruction(images):
+    for step in STEPS:
+        series = [image for image in images if image["series"] == step]
+        assert all(image["engine"].startswith("recon") for image in series)
+        ssim, plain = (
+            np.median([image[key] for image in series]) for key in ("ssim", "conventional_ssim")
+        )
+        assert ssim > plain
+
+
 def test_raw_data_and_images_are_in_one_file(demo):
     for step in STEPS:
         config, header, *rest = read_measurement(demo[0] / "exam.h5", step)
-        assert config == ConfigFile("conventional")
+        assert config == ConfigFile("dl")
         assert encodings(parse_header(header.xml))[0].recon_matrix[:2] == (128, 128)
         readouts = sum(len(item) for item in rest if isinstance(item, ReadoutBlock))
         assert readouts == 64 + 3 * 76
