@@ -18,5 +18,9 @@ class EngineUnavailable(RuntimeError):
         self.reason = reason
 
 
+class NotReproduced(EngineUnavailable):
+    """A runtime does not reproduce the golden vector of the network which it runs."""
+
+
 class WeightsRefused(EngineUnavailable):
     """Weights are not what their manifest, or their signature, says."""

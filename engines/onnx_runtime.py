@@ -17,7 +17,8 @@ class OnnxSession:
     """A `Session` on ONNX Runtime."""
 
     precision = "fp32"
-    on_gpu = False
+    takes_tensors = False
+    golden = None
 
     def __init__(self, model: bytes, threads: int) -> None:
         options = onnxruntime.SessionOptions()

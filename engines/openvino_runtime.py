@@ -18,7 +18,8 @@ class OpenVinoSession:
     """A `Session` on OpenVINO."""
 
     precision = "fp32"
-    on_gpu = False
+    takes_tensors = False
+    golden = None
 
     def __init__(self, model: bytes, threads: int) -> None:
         core = openvino.Core()

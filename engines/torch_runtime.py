@@ -2,8 +2,8 @@
 
 It runs `weights.npz` in the module that `engines.nets` builds from the manifest's architecture.
 On a GPU every shape becomes one CUDA graph at its first run, so that warming up matters. Code that
-runs an engine many times, such as an unrolled reconstruction, makes one graph of all of it with
-`Captured`; the engine notices and leaves its own graphs away.
+runs an engine many times, as `engines.unrolled_torch` does, makes one graph of all of it with
+`Graphs`, of `TorchSession.forward`.
 
 Arrays of a GPU go in and out through DLPack, without a copy; NumPy arrays are moved.
 """
@@ -25,17 +25,30 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 GRAPHS = 8
 """Shapes whose CUDA graph is kept; each holds its own memory."""
 
+Function = Callable[..., tuple[torch.Tensor, ...]]
+"""From tensors to a tuple of tensors."""
+
 
 class InPrecision(torch.nn.Module):
-    """A network in another precision, with float32 inputs and outputs."""
+    """A network whose layers compute in another precision, with float32 inputs and outputs.
+
+    What has parameters is cast, and what goes into it. The image from which the network takes its
+    noise is not, or it would be rounded to the eight bits of BF16.
+    """
 
     def __init__(self, module: torch.nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.module = module.to(dtype)
-        self._dtype = dtype
+
+        def cast(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            return tuple(tensor.to(dtype) for tensor in inputs)
+
+        for layer in module.modules():
+            if next(layer.parameters(recurse=False), None) is not None:
+                layer.register_forward_pre_hook(cast)
 
     def forward(self, planes: torch.Tensor, *scalars: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        found = self.module(planes.to(self._dtype), *(s.to(self._dtype) for s in scalars))
+        found = self.module(planes, *scalars)
         outputs = found if isinstance(found, tuple) else (found,)
         return tuple(output.float() for output in outputs)
 
@@ -51,9 +64,7 @@ class Captured:
         On the GPU, of the shapes to come.
     """
 
-    def __init__(
-        self, function: Callable[..., tuple[torch.Tensor, ...]], *examples: torch.Tensor
-    ) -> None:
+    def __init__(self, function: Function, *examples: torch.Tensor) -> None:
         self._inputs = [example.clone() for example in examples]
         side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
@@ -63,7 +74,8 @@ class Captured:
                 function(*self._inputs)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other threads, with measurements of their own, go on allocating meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs = function(*self._inputs)
 
     def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -73,8 +85,53 @@ class Captured:
         return tuple(output.clone() for output in self._outputs)
 
 
+class Graphs:
+    """A function of tensors: on a GPU as CUDA graphs, one for each shape; else as it is.
+
+    Parameters
+    ----------
+    function : callable
+        See `Captured`.
+    wanted : bool
+        False leaves graphs away on a GPU too.
+    """
+
+    def __init__(self, function: Function, wanted: bool = True) -> None:
+        self._function = function
+        self._wanted = wanted
+        self._captured: OrderedDict[tuple[tuple[int, ...], ...], Captured] = OrderedDict()
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the function's outputs, when they are there."""
+        on_gpu = tensors[0].is_cuda
+        with torch.inference_mode(), self._one_at_a_time:
+            captured = self._capture(tensors) if on_gpu and self._wanted else self._function
+            outputs = captured(*tensors)
+            if on_gpu:
+                torch.cuda.current_stream().synchronize()
+        return outputs
+
+    def _capture(self, tensors: tuple[torch.Tensor, ...]) -> Captured:
+        shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+        if shapes not in self._captured:
+            self._captured[shapes] = Captured(self._function, *tensors)
+            if len(self._captured) > GRAPHS:
+                self._captured.popitem(last=False)
+        self._captured.move_to_end(shapes)
+        return self._captured[shapes]
+
+
 class TorchSession:
     """A `Session` of tensors: any array in, arrays of the same kind out.
+
+    Attributes
+    ----------
+    forward : callable
+        The network as it is.
+    device : torch.device
+    graphs : bool
+        On a GPU, and fit to be captured.
 
     Parameters
     ----------
@@ -88,11 +145,12 @@ class TorchSession:
         Make one CUDA graph for each shape, where the device is a GPU.
     """
 
-    on_gpu = True
+    takes_tensors = True
+    golden = None
 
     def __init__(
         self,
-        forward: Callable[..., tuple[torch.Tensor, ...]],
+        forward: Function,
         names: Sequence[str],
         device: torch.device,
         precision: str,
@@ -101,50 +159,34 @@ class TorchSession:
     ) -> None:
         self.precision = precision
         self.description = description
-        self._forward = forward
+        self.forward = forward
+        self.device = device
+        self.graphs = graphs and device.type == "cuda"
         self._names = tuple(names)
-        self._device = device
-        self._with_graphs = graphs and device.type == "cuda"
-        self._graphs: OrderedDict[tuple[int, ...], Captured] = OrderedDict()
-        self._one_at_a_time = threading.Lock()
+        self._run = Graphs(forward, graphs)
 
     def __call__(self, inputs: Mapping[str, Any]) -> Sequence[Any]:
-        planes = inputs["planes"]
-        tensors = [as_tensor(inputs[name], self._device) for name in self._names]
-        with torch.inference_mode(), self._one_at_a_time:
-            outputs = self._run(tensors)
-        if array_api_compat.is_torch_array(planes):
-            return outputs
-        if array_api_compat.is_numpy_array(planes):
-            return [output.cpu().numpy() for output in outputs]
-        xp = array_api_compat.array_namespace(planes)
-        return [xp.from_dlpack(output.contiguous()) for output in outputs]
-
-    def _run(self, tensors: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        if self._device.type == "cpu" or torch.cuda.is_current_stream_capturing():
-            return self._forward(*tensors)
-        outputs = self._graph(tensors)(*tensors) if self._with_graphs else self._forward(*tensors)
-        torch.cuda.current_stream().synchronize()
-        return outputs
-
-    def _graph(self, tensors: list[torch.Tensor]) -> Captured:
-        shape = tuple(tensors[0].shape)
-        if shape not in self._graphs:
-            self._graphs[shape] = Captured(self._forward, *tensors)
-            if len(self._graphs) > GRAPHS:
-                self._graphs.popitem(last=False)
-        self._graphs.move_to_end(shape)
-        return self._graphs[shape]
+        tensors = [as_tensor(inputs[name], self.device) for name in self._names]
+        return [as_array(output, inputs["planes"]) for output in self._run(*tensors)]
 
 
 def as_tensor(array: Any, device: torch.device) -> torch.Tensor:
     """Return an array of any kind as a tensor on a device, without a copy where it is there."""
-    if array_api_compat.is_numpy_array(array) or np.isscalar(array):
-        return torch.as_tensor(np.asarray(array, np.float32)).to(device)
-    tensor = (
-        array if array_api_compat.is_torch_array(array) else torch.utils.dlpack.from_dlpack(array)
-    )
-    return tensor.to(device)
+    if array_api_compat.is_torch_array(array):
+        return array.to(device)
+    if array_api_compat.is_cupy_array(array):
+        return torch.utils.dlpack.from_dlpack(array).to(device)
+    array = np.asarray(array)
+    return torch.as_tensor(array if array.flags.writeable else array.copy()).to(device)
+
+
+def as_array(tensor: torch.Tensor, example: Any) -> Any:
+    """Return a tensor as an array of the kind of another, without a copy where it is there."""
+    if array_api_compat.is_torch_array(example):
+        return tensor.to(example.device)
+    if array_api_compat.is_numpy_array(example):
+        return tensor.cpu().numpy()
+    return array_api_compat.array_namespace(example).from_dlpack(tensor.contiguous())
 
 
 def build_module(weights: Weights) -> torch.nn.Module:

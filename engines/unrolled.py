@@ -1,4 +1,4 @@
-"""Unrolled reconstruction: data consistency in NumPy or CuPy around a network.
+"""Unrolled reconstruction: data consistency in NumPy, CuPy or PyTorch around a network.
 
 Starts from SENSE, then alternates the network, which is told the noise level of every pixel, with
 
@@ -9,6 +9,9 @@ with the noise level of plug-and-play methods (Venkatakrishnan et al., GlobalSIP
 in SNR units, noise sigma 1 per real channel, so that the same few numbers serve all scans; they are
 the manifest's ``parameters``. The readout is in image space already, so only ky (and kz) is ever
 transformed, and slices of a slab may be any in number.
+
+Between `levels` and the image nothing is decided by a value: on a GPU all of it can be one CUDA
+graph (`engines.unrolled_torch`).
 """
 
 from collections.abc import Callable
@@ -63,7 +66,7 @@ class Schedule:
 
 def unrolled(
     kspace: Any,
-    mask: np.ndarray,
+    mask: Any,
     maps: Any,
     start: Any,
     noise_map: Any,
@@ -73,6 +76,7 @@ def unrolled(
     multiple_of: int = 8,
     threads: int = 2,
     check: Callable[[], None] = lambda: None,
+    known: tuple[Any, Any] | None = None,
 ) -> Any:
     """Reconstruct one image or slab.
 
@@ -81,6 +85,7 @@ def unrolled(
     kspace : complex64 (coil, kz, ky, x)
         Hybrid, whitened; zero where not acquired; centre at ``n // 2``.
     mask : bool (kz, ky)
+        NumPy, or as the other arrays.
     maps : complex64 (coil, z, y, x)
         Unit norm over coils, zero in the background.
     start : complex64 (z, y, x)
@@ -96,6 +101,8 @@ def unrolled(
         CPU threads of the data consistency.
     check : callable
         Called between steps; raises where the work is to be given up.
+    known : tuple of 2, optional
+        The `levels`; needed for arrays of PyTorch.
 
     Returns
     -------
@@ -103,17 +110,13 @@ def unrolled(
         The last output of the network. Zero in the background.
     """
     xp = array_api_compat.array_namespace(kspace, maps)
-    inside = noise_map > 0
-    if not bool(xp.any(inside)):
-        return xp.zeros_like(start)
-    sigma = float(xp.median(noise_map[inside]))
-    scale = max(float(xp.percentile(xp.abs(start), 99)), sigma)
+    sigma, scale = levels(start, noise_map) if known is None else known
     right = adjoint(kspace, mask, maps)
     image = start
     for step, level in enumerate(schedule.sigma):
         check()
-        image = _denoised(image, noise_map * np.float32(level), scale, network, multiple_of)
-        image = xp.where(inside, image, xp.zeros_like(image))
+        image = _denoised(image, noise_map * level, scale, network, multiple_of)
+        image = xp.where(noise_map > 0, image, xp.zeros_like(image))
         if step < len(schedule.weight):
             check()
             weight = schedule.weight[step] / sigma**2
@@ -121,24 +124,54 @@ def unrolled(
     return image
 
 
+def levels(start: Any, noise_map: Any) -> tuple[float, float]:
+    """Return what all numbers are relative to: the noise of SENSE, and the scale of the planes.
+
+    Parameters
+    ----------
+    start : complex64 (z, y, x)
+    noise_map : float32 (z, y, x)
+
+    Returns
+    -------
+    sigma : float
+        Median of the noise map; 1 where it is all zero.
+    scale : float
+        99th percentile of the magnitude, at least sigma.
+    """
+    xp = array_api_compat.array_namespace(start)
+    inside = noise_map[noise_map > 0]
+    sigma = float(xp.median(inside)) if inside.size else 1.0
+    return sigma, max(float(xp.percentile(xp.abs(start), 99)), sigma)
+
+
 def _denoised(
-    image: Any, sigma: Any, scale: float, network: Callable[[Any], Any], multiple: int
+    image: Any, sigma: Any, scale: Any, network: Callable[[Any], Any], multiple: int
 ) -> Any:
     xp = array_api_compat.array_namespace(image)
-    planes = xp.stack([image.real, image.imag, sigma], axis=1) / np.float32(scale)
+    planes = xp.stack([image.real, image.imag, sigma], axis=1) / scale
     y, x = image.shape[1:]
-    pads = ((0, 0), (0, 0), (0, -y % multiple), (0, -x % multiple))
-    padded = xp.pad(planes, pads, mode="reflect") if y % multiple or x % multiple else planes
-    found = network(xp.astype(padded, xp.float32, copy=False))[:, :, :y, :x] * np.float32(scale)
-    return found[:, 0] + np.complex64(1j) * found[:, 1]
+    padded = _extended(_extended(planes, -y % multiple, 2), -x % multiple, 3)
+    found = network(xp.astype(padded, xp.float32, copy=False))[:, :, :y, :x] * scale
+    return found[:, 0] + 1j * found[:, 1]
+
+
+def _extended(planes: Any, count: int, axis: int) -> Any:
+    """Extend by reflection at the end of an axis."""
+    if not count:
+        return planes
+    xp = array_api_compat.array_namespace(planes)
+    last = planes.shape[axis] - 1
+    part = (slice(None),) * axis + (slice(last - count, last),)
+    return xp.concat([planes, xp.flip(planes[part], axis=axis)], axis=axis)
 
 
 def consistent(
     image: Any,
     right: Any,
-    mask: np.ndarray,
+    mask: Any,
     maps: Any,
-    weight: float,
+    weight: Any,
     threads: int = 2,
     iterations: int = ITERATIONS,
 ) -> Any:
@@ -150,13 +183,15 @@ def consistent(
     right : complex64 (z, y, x)
         A^H y.
     mask : bool (kz, ky)
+        NumPy, or as the other arrays.
     maps : complex64 (coil, z, y, x)
     weight : float
+        Or an array of one number.
     threads, iterations : int
     """
     xp = array_api_compat.array_namespace(maps)
     result = xp.empty_like(image)
-    sampled = xp.asarray(np.fft.ifftshift(mask).astype(np.float32))[None, :, :, None]
+    sampled = xp.astype(xp.fft.ifftshift(xp.asarray(mask)), xp.float32)[None, :, :, None]
     axes = _axes(mask)
 
     def solve(columns: slice) -> None:
@@ -172,11 +207,11 @@ def consistent(
         # the closer it stays to that.
         residual = right[..., columns] - normal(given)
         result[..., columns] = given + _conjugate_gradients(
-            lambda x: normal(x) + np.float32(weight) * x, residual, iterations
+            lambda x: normal(x) + weight * x, residual, iterations
         )
 
     width = max(1, CHUNK_BYTES * maps.shape[-1] // max(1, maps.nbytes))
-    if array_api_compat.is_cupy_array(maps):
+    if not array_api_compat.is_numpy_array(maps):
         width = maps.shape[-1]
     chunks = [slice(first, first + width) for first in range(0, maps.shape[-1], width)]
     if threads == 1 or len(chunks) == 1:
@@ -197,7 +232,7 @@ def _conjugate_gradients(normal: Callable[[Any], Any], residual: Any, iterations
         return xp.sum(a.real * b.real + a.imag * b.imag, axis=axes)
 
     def ratio(a: Any, b: Any) -> Any:
-        return xp.where(b > 0, a / xp.where(b > 0, b, 1), 0)
+        return xp.where(b > 0, a / xp.where(b > 0, b, xp.ones_like(b)), xp.zeros_like(a))
 
     solution, direction, power = xp.zeros_like(residual), residual, dot(residual, residual)
     for _ in range(iterations):
@@ -210,7 +245,7 @@ def _conjugate_gradients(normal: Callable[[Any], Any], residual: Any, iterations
     return solution
 
 
-def adjoint(kspace: Any, mask: np.ndarray, maps: Any) -> Any:
+def adjoint(kspace: Any, mask: Any, maps: Any) -> Any:
     """Return A^H y, complex64 (z, y, x)."""
     xp = array_api_compat.array_namespace(maps)
     axes = _axes(mask)
@@ -218,12 +253,12 @@ def adjoint(kspace: Any, mask: np.ndarray, maps: Any) -> Any:
     return xp.sum(xp.conj(maps) * coils, axis=0)
 
 
-def _axes(mask: np.ndarray) -> tuple[int, ...]:
+def _axes(mask: Any) -> tuple[int, ...]:
     return (-2,) if mask.shape[0] == 1 else (-3, -2)
 
 
 def _fft(x: Any, axes: tuple[int, ...], inverse: bool) -> Any:
-    if array_api_compat.is_cupy_array(x):
-        xp = array_api_compat.array_namespace(x)
-        return (xp.fft.ifftn if inverse else xp.fft.fftn)(x, axes=axes, norm="ortho")
-    return (scipy.fft.ifftn if inverse else scipy.fft.fftn)(x, axes=axes, norm="ortho")
+    if array_api_compat.is_numpy_array(x):
+        return (scipy.fft.ifftn if inverse else scipy.fft.fftn)(x, axes=axes, norm="ortho")
+    xp = array_api_compat.array_namespace(x)
+    return (xp.fft.ifftn if inverse else xp.fft.fftn)(x, axes=axes, norm="ortho")

@@ -3,11 +3,11 @@
 The conventional image (`gadgets.reconstruct`, by SENSE) comes first: it is where the network starts
 from, what its noise map is conditioned on, and what leaves where anything speaks against the
 network. Between the network's steps the image is made consistent with what all coils measured
-(`engines.unrolled`).
+(`engines.unrolled`; where the engine runs in PyTorch all of it does, `engines.unrolled_torch`).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -71,6 +71,29 @@ class ReconstructDL(Reconstruct):
         self._clock = clock
         self._deadlines = Deadlines(clock)
 
+    def _form(self, items: Iterator[Any]) -> Iterator[Any]:
+        yield from super()._form(self._warmed_up(items))
+
+    def _warmed_up(self, items: Iterator[Any]) -> Iterator[Any]:
+        """Warm up for the coils of a slice, whose lines are still coming."""
+        for item in items:
+            if isinstance(item, SensitivityMaps) and self._engine.takes_tensors:
+                try:
+                    manifest = usable_manifest(self._engine, "regulariser")
+                    self._in_torch(Schedule.of(manifest.parameters)).warm_up(item.maps.shape)
+                except Exception as error:
+                    _log.warning(
+                        "engine not warmed up", engine=self._engine.name, reason=str(error)
+                    )
+            yield item
+
+    def _in_torch(self, schedule: Schedule) -> Any:
+        # PyTorch is there where an engine runs in it, and nowhere else is it imported.
+        from engines.unrolled_torch import in_torch
+
+        engine: Any = self._engine
+        return in_torch(engine, schedule)
+
     def _image(self, frame: Frame, maps: SensitivityMaps | None, kernels: Any) -> Image:
         until = deadline(frame.last_readout_ns, self._deadline_ms, self._clock)
         image = super()._image(frame, maps, kernels)
@@ -107,24 +130,11 @@ class ReconstructDL(Reconstruct):
     ) -> tuple[Any, Any]:
         """Return the image, and its expected error where the network predicts it."""
         noise, scale = noise_and_scale(image, manifest.limits)
-        latest: dict[str, Any] = {}
-
-        def network(planes: Any) -> Any:
-            latest.update(in_batches(self._engine, planes, check))
-            return latest["planes"]
-
-        data = unrolled(
-            frame.kspace,
-            frame.mask,
-            maps,
-            image.data,
-            noise,
-            network,
-            schedule,
-            multiple_of=manifest.multiple_of,
-            threads=threads(),
-            check=check,
-        )
+        given = (frame.kspace, frame.mask, maps, image.data, noise)
+        if self._engine.takes_tensors:
+            data, latest = self._in_torch(schedule)(*given)
+        else:
+            data, latest = self._step_by_step(given, manifest, schedule, check)
         xp = array_api_compat.array_namespace(data)
         error = None
         if "log_sigma" in latest:
@@ -134,6 +144,26 @@ class ReconstructDL(Reconstruct):
         if not all(bool(xp.all(xp.isfinite(a))) for a in (data, error) if a is not None):
             raise Refused("the engine returned NaN or Inf")
         return data, error
+
+    def _step_by_step(
+        self,
+        given: tuple[Any, Any, Any, Any, Any],
+        manifest: Manifest,
+        schedule: Schedule,
+        check: Callable[[], None],
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the image, and all outputs of the network in the last step."""
+        latest: dict[str, Any] = {}
+
+        def network(planes: Any) -> Any:
+            latest.update(in_batches(self._engine, planes, check))
+            return latest["planes"]
+
+        multiple = manifest.multiple_of
+        image = unrolled(
+            *given, network, schedule, multiple_of=multiple, threads=threads(), check=check
+        )
+        return image, latest
 
 
 def _check_frame(frame: Frame, image: Image, manifest: Manifest) -> None:

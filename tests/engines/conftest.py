@@ -9,13 +9,11 @@ from engines.store import Store, seal, write_golden
 AXES = ("batch", "channel", "y", "x")
 
 
-@pytest.fixture(scope="session")
-def unet_store(tmp_path_factory):
-    """Store with the network "unet" 1.0, with random parameters; no ONNX model is in its file."""
+def _unet(tmp_path_factory, **parameters):
     torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra gpu")
     from engines.nets import build
 
-    architecture = {"name": "bias-free-unet", "channels": [8, 16], "blocks": [1, 1]}
+    architecture = {"name": "bias-free-unet", "channels": [8, 16], "blocks": [1, 1], **parameters}
     torch.manual_seed(3)
     module = build(architecture)
     for parameter in module.parameters():
@@ -27,9 +25,13 @@ def unet_store(tmp_path_factory):
     (folder / "model.onnx").write_bytes(b"none")
     (folder / "card.md").write_text("Random.\n")
     planes = np.random.default_rng(2).standard_normal((1, 3, 16, 24)).astype(np.float32)
+    planes[:, 2] = 0.1 + 0.2 * np.abs(planes[:, 2])
     with torch.inference_mode():
-        reference = module.double()(torch.as_tensor(planes).double()).float().numpy()
-    write_golden(folder / "golden.npz", {"planes": planes}, {"planes": reference})
+        found = module.double()(torch.as_tensor(planes).double())
+    outputs = found if isinstance(found, tuple) else (found,)
+    names = ("planes", "log_sigma")[: len(outputs)]
+    reference = {name: value.float().numpy() for name, value in zip(names, outputs)}
+    write_golden(folder / "golden.npz", {"planes": planes}, reference)
     channels = ("real", "imaginary", "sigma")
     seal(
         folder,
@@ -39,8 +41,20 @@ def unet_store(tmp_path_factory):
             kind="denoiser",
             architecture=architecture,
             inputs=(TensorSpec(name="planes", axes=AXES, channels=channels),),
-            outputs=(TensorSpec(name="planes", axes=AXES, channels=channels[:2]),),
+            outputs=tuple(TensorSpec(name=name, axes=AXES) for name in names),
             licence="Apache-2.0",
         ),
     )
     return Store(site=folder.parents[1])
+
+
+@pytest.fixture(scope="session")
+def unet_store(tmp_path_factory):
+    """Store with the network "unet" 1.0, with random parameters; no ONNX model is in its file."""
+    return _unet(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def uncertain_store(tmp_path_factory):
+    """As `unet_store`; the network also predicts its error."""
+    return _unet(tmp_path_factory, uncertainty=True)

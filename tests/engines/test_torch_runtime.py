@@ -1,5 +1,6 @@
 """PyTorch as an engine: on the CPU here, on a GPU with ``pytest -m gpu``."""
 
+import shutil
 import subprocess
 import sys
 
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 
 from engines.engine import Options, load_engine
-from engines.errors import EngineUnavailable
-from engines.store import Store
+from engines.errors import EngineUnavailable, NotReproduced
+from engines.store import Store, seal, write_golden
 
 torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra gpu")
 
@@ -57,6 +58,41 @@ def test_it_needs_the_parameters_by_name(tmp_path, tiny_network):
         load_engine("tiny", runtime="torch", store=Store(site=tmp_path))
 
 
+def test_it_proves_itself_on_the_golden_vector(unet_store, tmp_path):
+    folder = shutil.copytree(unet_store.site, tmp_path / "site") / "unet" / "1.0"
+    inputs, outputs = unet_store.open("unet").golden()
+    write_golden(folder / "golden.npz", inputs, {"planes": outputs["planes"] * 1.001})
+    seal(folder, unet_store.open("unet").manifest)
+    options = Options(2, "fp32")
+    with pytest.raises(NotReproduced, match=r"differs from the golden vector by 0\.001"):
+        load_engine("unet", runtime="torch", store=Store(site=folder.parents[1]), options=options)
+
+
+def test_the_predicted_error_is_proved_too(uncertain_store, tmp_path):
+    """By the error and not by its logarithm, whose zero is a matter of units."""
+    folder = shutil.copytree(uncertain_store.site, tmp_path / "site") / "unet" / "1.0"
+    inputs, outputs = uncertain_store.open("unet").golden()
+    outputs["log_sigma"] = outputs["log_sigma"] + np.float32(0.01)
+    write_golden(folder / "golden.npz", inputs, outputs)
+    seal(folder, uncertain_store.open("unet").manifest)
+    options = Options(2, "fp32")
+    with pytest.raises(NotReproduced, match=r"output log_sigma differs .* by 0\.01"):
+        load_engine("unet", runtime="torch", store=Store(site=folder.parents[1]), options=options)
+
+
+def test_layers_compute_in_half_precision_and_the_image_stays_in_single(unet_store):
+    """What the network leaves alone comes out as it went in, to the last bit."""
+    from engines.torch_runtime import InPrecision, build_module
+
+    module = build_module(unet_store.open("unet"))
+    torch.nn.init.zeros_(module.tail.weight)
+    planes = torch.as_tensor(_planes(1, 3, 16, 16))
+    with torch.inference_mode():
+        (found,) = InPrecision(module, torch.bfloat16)(planes)
+    assert module.head.weight.dtype == torch.bfloat16
+    assert torch.equal(found, planes[:, :2])
+
+
 def test_it_imports_without_cuda():
     code = "import engines.torch_runtime, sys; assert 'cupy' not in sys.modules"
     environment = {"CUDA_VISIBLE_DEVICES": "", "PATH": ""}
@@ -92,27 +128,3 @@ class TestGpu:
         found = engine.run(cupy.asarray(planes))
         assert isinstance(found, cupy.ndarray)
         np.testing.assert_allclose(found.get(), engine.run(planes), atol=1e-6)
-
-    def test_a_loop_with_transforms_is_one_graph(self, unet_store):
-        """Ten steps of network and FFT: captured, they give what they give one by one."""
-        from engines.torch_runtime import Captured
-
-        engine = load_engine("unet", runtime="torch", store=unet_store)
-        mask = (torch.rand(64, 64, device="cuda") > 0.5).to(torch.float32)
-
-        def loop(image):
-            for _ in range(10):
-                planes = torch.stack([image.real, image.imag, torch.ones_like(image.real)], dim=1)
-                denoised = engine.run(planes)
-                image = image + 0.1 * torch.complex(denoised[:, 0], denoised[:, 1])
-                image = torch.fft.ifft2(torch.fft.fft2(image, norm="ortho") * mask, norm="ortho")
-            return (image,)
-
-        with torch.inference_mode():
-            start = torch.randn(1, 64, 64, dtype=torch.complex64, device="cuda")
-            captured = Captured(loop, start)
-            for seed in (0, 1):
-                torch.manual_seed(seed)
-                image = torch.randn_like(start)
-                (found,), (expected,) = captured(image), loop(image)
-                assert _difference(found.cpu().numpy(), expected.cpu().numpy()) < 1e-3

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from bench.simulated import multicoil, sampling
-from engines.engine import UnavailableEngine, load_engine
+from engines.engine import Options, UnavailableEngine, load_engine
 from engines.manifest import Limits
 from engines.store import Store
+from engines.unrolled import Schedule, unrolled
+from gadgets.coil_compression import CompressCoils
+from gadgets.coil_maps import EstimateMaps
 from gadgets.items import Frame, FrameKey
 from gadgets.recon_dl import ReconstructDL
 from gadgets.reconstruct import Reconstruct
+from gadgets.stream import chain
 from protocols.mrd_types import ACQUISITION_HEADER
 
 NY, NX = 60, 52
@@ -137,6 +141,64 @@ class TestDone:
 
     def test_unknown_items_pass(self, engine):
         assert list(ReconstructDL(engine)(iter(["text"]))) == ["text"]
+
+
+@pytest.fixture(scope="module")
+def uncertain(tmp_path_factory):
+    """Store with an untrained network that also predicts its error."""
+    torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra train")
+    pytest.importorskip("onnxscript", reason="needs onnxscript, of the extra train")
+    from engines.nets import build
+    from engines.training.export import describe, export
+
+    architecture = {"name": "bias-free-unet", "channels": [8, 8], "blocks": [1, 1]}
+    architecture["uncertainty"] = True
+    torch.manual_seed(5)
+    module = build(architecture)
+    torch.nn.init.normal_(module.tail.weight, std=0.05)
+    parameters = {"sigma": [1.0, 0.5, 0.4], "weight": [0.5, 1.0]}
+    about = describe(
+        "uncertain",
+        "1",
+        "regulariser",
+        uncertainty=True,
+        architecture=architecture,
+        parameters=parameters,
+    )
+    folder = tmp_path_factory.mktemp("weights") / "uncertain" / "1"
+    export(folder, module.state_dict(), about, "Not trained.")
+    return Store(site=folder.parents[1])
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_the_noise_map_is_the_error_which_the_network_predicts(data, uncertain, runtime):
+    """Step by step around ONNX Runtime, and all in PyTorch: the same image and error."""
+    import torch
+
+    from engines.torch_runtime import build_module
+
+    frame = make_frame(data)
+    start = one(Reconstruct(), frame)
+    *_, maps, compressed = chain([CompressCoils(), EstimateMaps()])(iter([frame]))
+    scale = np.percentile(np.abs(start.data), 99)
+    module, predicted = build_module(uncertain.open("uncertain")), []
+
+    def network(planes):
+        with torch.inference_mode():
+            denoised, log_sigma = module(torch.as_tensor(planes))
+        predicted.append(np.exp(log_sigma.numpy()[:, 0, :NY, :NX]) * scale)
+        return denoised.numpy()
+
+    schedule = Schedule((1.0, 0.5, 0.4), (0.5, 1.0))
+    given = (compressed.kspace, compressed.mask, maps.maps, start.data, start.noise_map)
+    expected = unrolled(*given, network, schedule)
+
+    engine = load_engine("uncertain", runtime=runtime, store=uncertain, options=Options(1, "fp32"))
+    image = one(ReconstructDL(engine), frame)
+    assert image.history[2].startswith("unrolled reconstruction by uncertain 1 (")
+    assert isinstance(image.data, np.ndarray)
+    assert np.linalg.norm(image.data - expected) < 1e-4 * np.linalg.norm(expected)
+    np.testing.assert_allclose(image.noise_map, predicted[-1], rtol=1e-2)
 
 
 class TestNotDone:
