@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from scanner.phantom.canvas import Canvas, Patient
-from scanner.phantom.shapes import capsule, superellipse
+from scanner.phantom.shapes import capsule, smooth_max, superellipse
+from scanner.phantom.variants_disc import herniation_distance
 from scanner.tissues import Label
 
 # Dural sac at body centres: start behind the wall, AP diameter, width (general knowledge; MRI AP
 # 13-16 mm canal).
 _SAC = {
+    "T8": (1.2, 13.0, 15.5),
     "T9": (1.2, 13.0, 15.5),
     "T10": (1.2, 13.0, 15.5),
     "T11": (1.2, 13.2, 16.0),
@@ -34,23 +36,34 @@ class Canal:
         column, random = patient.column, patient.random
         self._column = column
         self._grid = np.arange(-240.0, 230.0, 1.0)
-        names = list(_SAC)
-        at = [column.s_of(n) for n in names]
+        variants = patient.parameters.variants
+        sizes = [(level.name, _SAC[level.kind]) for level in column.levels]
+        sizes += [(name, _SAC[name]) for name in ("S1", "S2")]
+        at = [column.s_of(name) for name, _ in sizes]
         start, depth, width = (
-            np.interp(self._grid, at, [_SAC[n][k] for n in names]) for k in range(3)
+            np.interp(self._grid, at, [size[k] for _, size in sizes]) for k in range(3)
         )
+        depth, width = depth * variants.build.canal, width * variants.build.canal
         self.sac_end_s = column.s_of("S2") + float(random.uniform(-8, 6))
         taper = np.sqrt(np.clip((self.sac_end_s - self._grid) / 22, 0, 1))
         depth, width = depth * taper, width * taper
         # Discs indent the sac a little, and between the laminae it may bulge into the dorsal fat.
-        between = np.zeros_like(self._grid)
-        self._disc_s = []
+        between, narrow = np.zeros_like(self._grid), np.zeros_like(self._grid)
+        self._herniated = []
         for disc in column.discs:
             s = float(column.project(np.array(disc.y), np.array(disc.z))[0])
-            self._disc_s.append(s)
-            between += np.exp(-(((self._grid - s) / 7.5) ** 2))
+            near = np.exp(-(((self._grid - s) / 7.5) ** 2))
+            between += near
+            change = variants.disc_change(disc.name)
+            narrow += change.stenosis * near
+            if change.protrusion_mm:
+                self._herniated.append((disc, change))
         start = start + 0.7 * between
         depth = depth - 0.9 * between
+        # A narrow canal presses on the sac from in front (disc) and from behind (flava, facets).
+        lost = depth * np.minimum(narrow, 0.8)
+        start, depth = start + 0.35 * lost, depth - lost
+        width = width * (1 - 0.4 * np.minimum(narrow, 0.8))
         canal_names = [level.name for level in column.levels]
         canal_s = [column.s_of(n) for n in canal_names]
         canal = np.interp(self._grid, canal_s, [column.by_name[n].canal_ap for n in canal_names])
@@ -62,10 +75,10 @@ class Canal:
         lamina = np.zeros_like(self._grid)
         for level in column.levels:
             lamina += np.exp(-(((self._grid - column.s_of(level.name) - 5) / 8.5) ** 2))
-        apex = canal + 5.6 - 4.4 * np.clip(lamina, 0, 1)
+        apex = canal + 5.6 - 4.4 * np.clip(lamina, 0, 1) - 0.65 * lost
         self.conus_s = column.s_of("L1") + 12 + float(np.clip(random.normal(0, 6), -12, 12))
         self._tables = np.stack(
-            [start + depth / 2, depth / 2, width / 2, apex, half_canal, between]
+            [start + depth / 2, depth / 2, width / 2, apex, half_canal, lost]
         ).astype(np.float32)
         self._strands(random)
 
@@ -104,34 +117,50 @@ class Canal:
         if not index.size:
             return
         x, s, d = canvas.x[index], canvas.s[index], canvas.d[index]
-        _, _, _, apex, half_canal, _ = self._lookup(self._tables, s)
+        _, _, _, apex, half_canal, lost = self._lookup(self._tables, s)
         rough = canvas.rough[:, index]
         lumbar = s < self._column.s_of("S1") - 12
         behind = d - (apex - 0.62 * np.abs(x)) + 0.4 * rough[1]
         foramen = (np.abs(x) < half_canal + 9 + rough[3]) & (d < 11 + rough[2])
         canvas.paint(index, foramen | (behind < 2), Label.FAT, 1.0, 0.88 + 0.04 * rough[0])
-        flavum = lumbar & (behind > 0) & (behind < 3.6) & (np.abs(x) < half_canal + 2)
+        flavum = lumbar & (behind > 0) & (behind < 3.6 + 0.6 * lost) & (np.abs(x) < half_canal + 2)
         canvas.paint(index, flavum, Label.CONNECTIVE, 0.72, 0.06)
         vein = (rough[2] > 1.0) & (d < 4) & (np.abs(x) > 4)
         canvas.paint(index, vein, Label.VEIN, 0.8)
 
+    def sac(self, canvas: Canvas) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Points near the dural sac that no bone holds: their indices, and arrays along these.
+
+        Returns
+        -------
+        index : ndarray (point)
+        distance : ndarray (point), float32
+            To the dura, negative inside.
+        centre, half_d, half_x : ndarray (point), float32
+            The sac's cross-section in spine coordinates at each point.
+        """
+        index = canvas.along_spine(14, (-220, self.sac_end_s + 1), (-1, 20))
+        centre, half_d, half_x, _, _, _ = self._lookup(self._tables, canvas.s[index])
+        free = np.minimum(canvas.bone[index], canvas.sacrum[index]) > 0.2
+        keep = (half_d > 0.3) & free
+        index, centre, half_d, half_x = (v[keep] for v in (index, centre, half_d, half_x))
+        x, d = canvas.x[index], canvas.d[index]
+        distance, _ = superellipse(x, d - centre, half_x, half_d, 1.7)
+        for disc, change in self._herniated:
+            u, w = disc.to_local(canvas.y[index], canvas.z[index])
+            herniation = herniation_distance(disc, change, x, u, w)
+            distance = smooth_max(distance, 0.5 - herniation, 1.5)
+        return index, (distance, centre, half_d, half_x)
+
     def paint_sac(self, canvas: Canvas) -> None:
         """Dura, CSF, cord and cauda equina: painted last of all."""
-        index = canvas.along_spine(14, (-220, self.sac_end_s + 1), (-1, 20))
+        index, (distance, centre, half_d, half_x) = self.sac(canvas)
         if not index.size:
             return
-        s, d = canvas.s[index], canvas.d[index]
-        centre, half_d, half_x, _, _, _ = self._lookup(self._tables, s)
-        keep = half_d > 0.3
-        index, s, d, centre, half_d, half_x = (
-            v[keep] for v in (index, s, d, centre, half_d, half_x)
-        )
-        x = canvas.x[index]
-        v = d - centre
-        distance, _ = superellipse(x, v, half_x, half_d, 1.7)
-        free = np.minimum(canvas.bone[index], canvas.sacrum[index]) > 0.2
-        canvas.paint(index, free & (distance < 0.3), Label.LIGAMENT)
-        inside = free & (distance < 0)
+        s, x = canvas.s[index], canvas.x[index]
+        v = canvas.d[index] - centre
+        canvas.paint(index, distance < 0.3, Label.LIGAMENT)
+        inside = distance < 0
         canvas.paint(index, inside, Label.CSF)
 
         taper = np.clip((self.conus_s - s) / 34, 0, 1) ** 0.7
@@ -178,7 +207,7 @@ class Canal:
             ax = np.abs(canvas.x[index])
             w = w + 0.5 * canvas.rough[0, index]
             u = u + 0.6 * canvas.rough[1, index]
-            thick = 1.0 if level.name.startswith("L") else 0.75
+            thick = 1.0 if level.kind.startswith("L") else 0.75
             first = capsule(
                 ax,
                 u,
@@ -209,4 +238,7 @@ class Canal:
             nerve = np.minimum(np.minimum(first, ganglion), out)
             bone = np.minimum(canvas.bone[index], canvas.sacrum[index])
             soft = (bone > 0.6) & (nerve < 0)
+            for disc, change in self._herniated:
+                at = disc.to_local(canvas.y[index], canvas.z[index])
+                soft &= herniation_distance(disc, change, canvas.x[index], *at) > 0.8
             canvas.paint(index, soft, Label.NERVE, 0.95)

@@ -4,15 +4,12 @@ The column is planar (mid-sagittal, y-z). Each level has a local frame: `u` post
 x to the left. The *spine coordinates* of a point are `s`, arc length along the posterior wall of
 the vertebral bodies counted caudally from L3, and `d`, distance posterior to that wall.
 
-Sources: body heights and end-plate widths, Bonczar 2024 (meta-analysis); end-plate depth, Panjabi
-1992; canal, Griffith (CT, n=1080); disc heights, Shin 2024; segmental lordosis and body wedging as
-listed in the tables below (Scientific Reports 2022, s41598-022-21840-x). Thoracic and sacral rows
-are general knowledge.
+Sizes come from `variants_sizes`; the shape of the sacrum is general knowledge.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -20,38 +17,15 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial import cKDTree
 
 from scanner.phantom.parameters import SpineParameters
+from scanner.phantom.variants import SchmorlNode, Variants
+from scanner.phantom.variants_sizes import (
+    CONCAVITY,
+    S1_WIDTH,
+    SACRAL_CONCAVITY,
+    disc_wedges,
+    level_rows,
+)
 
-# Per level: posterior, anterior body height, width, depth, middle height of the disc below, canal
-# AP, canal width.
-_SIZES = {
-    "T9": (20.6, 19.6, 31.0, 29.0, 3.8, 15.0, 17.5),
-    "T10": (21.8, 20.8, 32.5, 30.0, 4.2, 15.0, 17.5),
-    "T11": (23.4, 22.0, 35.0, 31.5, 4.8, 15.2, 18.0),
-    "T12": (25.2, 23.6, 38.5, 33.0, 5.6, 15.6, 20.0),
-    "L1": (26.57, 24.54, 41.09, 34.1, 6.61, 15.46, 20.87),
-    "L2": (27.02, 25.75, 42.98, 34.6, 7.90, 14.58, 21.19),
-    "L3": (26.67, 26.83, 44.82, 35.2, 8.83, 14.04, 22.13),
-    "L4": (25.76, 26.86, 47.50, 35.5, 9.31, 15.34, 24.55),
-    "L5": (24.11, 27.44, 48.81, 35.7, 8.14, 19.67, 29.55),
-}
-# Depth of the superior and inferior end-plate concavity.
-_CONCAVITY = {
-    "T9": (0.8, 0.8),
-    "T10": (0.8, 0.9),
-    "T11": (0.9, 1.0),
-    "T12": (1.0, 1.2),
-    "L1": (1.1, 1.4),
-    "L2": (1.2, 1.6),
-    "L3": (1.3, 1.7),
-    "L4": (1.3, 1.5),
-    "L5": (1.2, 0.9),
-}
-_SACRAL_CONCAVITY = 0.4
-_S1_WIDTH = 50.0
-# Share of the L1-S1 lordosis (superior end plate to superior end plate) at the average 50.9
-# degrees.
-_SHARES_DEG = {"L1": 0.9, "L2": 6.2, "L3": 8.9, "L4": 13.1, "L5": 21.8}
-_THORACIC_DISC_DEG = {"T9": 0.0, "T10": 0.3, "T11": 0.8, "T12": 2.0}
 # Sacrum: superior depth, height, tilt against the superior end plate of S1, half width of the
 # fused body.
 _SACRUM = {
@@ -62,8 +36,8 @@ _SACRUM = {
     "S5": (11.0, 15.0, -48.0, 11.0),
     "Co1": (9.0, 12.0, -68.0, 8.0),
 }
-LEVELS = tuple(_SIZES)
-SACRAL_LEVELS = tuple(_SACRUM)
+_ORIGIN = 6
+"""Index of the level whose centre is the origin: L3 of five lumbar bodies."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +45,8 @@ class Level:
     """One vertebra in the mid-sagittal plane; lengths in mm, angles in radians.
 
     `tilt` turns the local frame: posterior axis (cos, sin), cranial axis (-sin, cos) in (y, z).
-    `wedge` is positive where the anterior height is larger.
+    `wedge` is positive where the anterior height is larger. `kind` is the row of the tables; `ala`
+    says on which sides (left, right) the transverse process is as broad as a sacral ala.
     """
 
     name: str
@@ -86,6 +61,9 @@ class Level:
     canal_width: float
     concavity_superior: float
     concavity_inferior: float
+    kind: str = field(default="", kw_only=True)
+    ala: tuple[bool, bool] = field(default=(False, False), kw_only=True)
+    nodes: tuple[SchmorlNode, ...] = field(default=(), kw_only=True)
 
     def to_local(self, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Local (u, w) of points (y, z)."""
@@ -105,7 +83,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Disc:
-    """One disc: frame half-way between the end plates; `above` and `below` are level names."""
+    """One disc: frame half-way between the end plates; `above` and `below` are level names.
+
+    `kind` is that of the level above, `slip` how far that lies in front of the level below, `extra`
+    how much further than usual (mm) disc reaches into the end plates.
+    """
 
     above: str
     below: str
@@ -115,6 +97,13 @@ class Disc:
     height: float
     width: float
     depth: float
+    kind: str = ""
+    slip: float = 0.0
+    extra: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.above}/{self.below}"
 
     def to_local(self, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Local (u, w) of points (y, z)."""
@@ -134,8 +123,10 @@ class Column:
     """All levels of one patient, and the map from (y, z) to spine coordinates (s, d)."""
 
     def __init__(self, parameters: SpineParameters) -> None:
-        self.levels, self.discs, self.sacrum = _stack(parameters.lordosis_deg)
-        self.by_name = {level.name: level for level in (*self.levels, *self.sacrum)}
+        self.levels, self.discs, self.sacrum = _stack(parameters.lordosis_deg, parameters.variants)
+        # Soft tissues are tied to usual names: those this patient lacks mean the nearest level.
+        self.by_name = {"T9": self.levels[0], "L5": self.levels[-1]}
+        self.by_name |= {level.name: level for level in (*self.levels, *self.sacrum)}
         wall = self._wall_points()
         chord = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(wall, axis=0), axis=1))])
         spline = CubicSpline(chord, wall)
@@ -218,56 +209,81 @@ class Column:
         return float(y - d * tz), float(z + d * ty)
 
 
-def _stack(lordosis_deg: float) -> tuple[tuple[Level, ...], tuple[Disc, ...], tuple[Level, ...]]:
-    """Stack bodies and discs caudally with the wanted lordosis; L3's centre becomes the origin."""
-    wedge = {n: np.arctan2(ant - post, depth) for n, (post, ant, _, depth, *_) in _SIZES.items()}
-    body_sum = sum(wedge[n] for n in _SHARES_DEG)
-    natural = {n: np.radians(share) - wedge[n] for n, share in _SHARES_DEG.items()}
-    stretch = (np.radians(lordosis_deg) - body_sum) / sum(natural.values())
-    disc_wedge = {n: a * stretch for n, a in natural.items()}
-    disc_wedge |= {n: np.radians(a) for n, a in _THORACIC_DISC_DEG.items()}
+def _stack(
+    lordosis_deg: float, variants: Variants
+) -> tuple[tuple[Level, ...], tuple[Disc, ...], tuple[Level, ...]]:
+    """Stack bodies and discs caudally with the wanted lordosis; the origin is the centre of L3.
 
-    # Sacral slope about 0.8 of the lordosis; the tilt of the first end plate follows by
-    # subtraction.
-    slope = np.radians(0.8 * lordosis_deg)
-    tilt = slope - sum(wedge.values()) - sum(disc_wedge.values())
+    The lordosis is that of the patient before any fracture: a wedged body bends the spine above it
+    forwards.
+    """
+    build, rows = variants.build, level_rows(variants, fractured=True)
+    disc_wedge = disc_wedges(lordosis_deg, level_rows(variants, fractured=False))
+    wedge = [np.arctan2(row.anterior - row.posterior, row.depth) for row in rows]
+    slips = {slip.level: slip.offset_mm for slip in variants.slips}
+
+    # The tilt of the first end plate follows from the slope of the last by subtraction.
+    slope = np.radians(build.sacral_slope * lordosis_deg)
+    tilt = slope - sum(wedge) - sum(disc_wedge)
     at = np.zeros(2)
     levels: list[Level] = []
     discs: list[Disc] = []
-    for i, name in enumerate(LEVELS):
-        post, ant, width, depth, disc_height, *canal = _SIZES[name]
-        height, mid = (post + ant) / 2, tilt + wedge[name] / 2
+    for i, row in enumerate(rows):
+        height, mid = (row.posterior + row.anterior) / 2, tilt + wedge[i] / 2
         half = height / 2 * np.array([np.sin(mid), -np.cos(mid)])
         at += half
-        frame = (*at, mid, height, wedge[name], width, depth, *canal, *_CONCAVITY[name])
-        levels.append(_level(name, *frame))
-        at += half
-        below = LEVELS[i + 1] if i + 1 < len(LEVELS) else "S1"
-        below_concavity = _CONCAVITY[below][0] if below in _CONCAVITY else _SACRAL_CONCAVITY
-        rim = disc_height - _CONCAVITY[name][1] - below_concavity
-        mid = tilt + wedge[name] + disc_wedge[name] / 2
-        half = rim / 2 * np.array([np.sin(mid), -np.cos(mid)])
-        at += half
-        below_width, below_depth = (
-            _SIZES[below][2:4] if below in _SIZES else (_S1_WIDTH, _SACRUM["S1"][0])
+        frame = (*at, mid, height, wedge[i], row.width, row.depth, row.canal_ap, row.canal_width)
+        last = i + 1 == len(rows)
+        fused = last and variants.transitional == "sacralised"
+        sides = variants.transitional_sides
+        levels.append(
+            replace(
+                _level(row.name, *frame, row.superior, row.inferior),
+                kind=row.kind,
+                ala=(fused and sides != "right", fused and sides != "left"),
+                nodes=tuple(n for n in variants.schmorl_nodes if n.level == row.name),
+            )
         )
-        size = (disc_height, (width + below_width) / 2, (depth + below_depth) / 2)
-        discs.append(Disc(name, below, float(at[0]), float(at[1]), float(mid), *size))
         at += half
-        tilt += wedge[name] + disc_wedge[name]
+        below = "S1" if last else rows[i + 1].name
+        mid = tilt + wedge[i] + disc_wedge[i] / 2
+        half = row.rim / 2 * np.array([np.sin(mid), -np.cos(mid)])
+        slip = slips.get(row.name, 0.0)
+        shift = slip / 2 * np.array([np.cos(mid), np.sin(mid)])
+        at += half + shift
+        below_width, below_depth, below_concavity = (
+            (S1_WIDTH, _SACRUM["S1"][0], SACRAL_CONCAVITY)
+            if last
+            else (rows[i + 1].width, rows[i + 1].depth, rows[i + 1].superior)
+        )
+        usual = CONCAVITY[row.kind][1] + (
+            SACRAL_CONCAVITY if last else CONCAVITY[rows[i + 1].kind][0]
+        )
+        deepened = row.inferior + below_concavity - usual
+        nodes = [n.depth_mm for n in variants.schmorl_nodes if n.level in (row.name, below)]
+        narrow = 0.75 if fused else 1.0
+        size = (
+            row.disc_height + deepened,
+            (row.width + below_width) / 2 * narrow,
+            (row.depth + below_depth) / 2 * narrow + 0.5 * abs(slip),
+        )
+        disc = Disc(row.name, below, float(at[0]), float(at[1]), float(mid), *size)
+        discs.append(replace(disc, kind=row.kind, slip=slip, extra=max([*nodes, deepened, 0.0])))
+        at += half + shift
+        tilt += wedge[i] + disc_wedge[i]
 
     # The sacrum hangs from the posterior corner of its end plate: one continuous dorsal wall.
     sacrum: list[Level] = []
     wall = at + _SACRUM["S1"][0] / 2 * np.array([np.cos(tilt), np.sin(tilt)])
     for name, (depth, height, turn, half_width) in _SACRUM.items():
-        mid = tilt + np.radians(turn)
+        mid = tilt + np.radians(turn * build.sacral_curve)
         caudal = np.array([np.sin(mid), -np.cos(mid)])
         centre = wall + caudal * height / 2 - depth / 2 * np.array([np.cos(mid), np.sin(mid)])
-        sacral_wedge = 2 * np.radians(turn) if name == "S1" else 0.0
+        sacral_wedge = 2 * np.radians(turn * build.sacral_curve) if name == "S1" else 0.0
         frame = (*centre, mid, height, sacral_wedge, 2 * half_width, depth, 0, 0)
-        sacrum.append(_level(name, *frame, _SACRAL_CONCAVITY, 0))
+        sacrum.append(replace(_level(name, *frame, SACRAL_CONCAVITY, 0), kind=name))
         wall = wall + caudal * height
-    base = next(level for level in levels if level.name == "L3")
+    base = levels[_ORIGIN]
 
     def moved(part: _Placed) -> _Placed:
         return replace(part, y=part.y - base.y, z=part.z - base.z)

@@ -26,10 +26,9 @@ def landmarks(column: Column, pelvis: Pelvis) -> dict[str, np.ndarray]:
                 end = "superior" if superior else "inferior"
                 wall = "posterior" if posterior else "anterior"
                 found[f"{name}_{end}_{wall}"] = np.array([0.0, *level.corner(posterior, superior)])
-    for name in ("S1", "S2", "S3"):
-        level = column.by_name[name]
-        for end, w in (("superior", level.height / 2), ("inferior", -level.height / 2)):
-            found[f"{name}_dorsal_{end}"] = np.array([0.0, *level.to_plane(level.depth / 2, w)])
+    for name, *borders in zip(("S1", "S2", "S3"), pelvis.borders, pelvis.borders[1:]):
+        for end, border in zip(("superior", "inferior"), borders):
+            found[f"{name}_dorsal_{end}"] = np.array([0.0, *column.point(border, 0.0)])
     s, d = pelvis.borders[0] + 28, -6.0
     y, z = column.point(s, d)
     x = float(pelvis.joint_surface(np.array(s), np.array(d)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from scanner.phantom.variants import PhantomParameterError, Variants, check_ranges
 
-class PhantomParameterError(ValueError):
-    """A phantom parameter lies outside the range the anatomy was built for."""
+__all__ = ["PhantomParameterError", "SpineParameters"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class SpineParameters:
         Angle between the superior endplates of L1 and S1, 20-75 degrees.
     seed : int
         Everything random: textures, outlines, level of the conus, loops of bowel.
+    variants : Variants
+        Where the anatomy departs from the textbook: numbering, build, degeneration, fractures.
 
     Raises
     ------
@@ -35,15 +37,15 @@ class SpineParameters:
     size: float = 1.0
     lordosis_deg: float = 48.0
     seed: int = 0
+    variants: Variants = field(default_factory=Variants)
 
     def __post_init__(self) -> None:
-        ranges = {
-            "age": (18, 95),
-            "size": (0.8, 1.2),
-            "lordosis_deg": (20, 75),
-            "seed": (0, 2**32 - 1),
-        }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise PhantomParameterError(f"{name} must lie in {low} to {high}, got {value!r}")
+        check_ranges(
+            self,
+            {
+                "age": (18, 95),
+                "size": (0.8, 1.2),
+                "lordosis_deg": (20, 75),
+                "seed": (0, 2**32 - 1),
+            },
+        )

@@ -17,11 +17,10 @@ from scanner.phantom.canvas import FAR, Canvas, Patient
 from scanner.phantom.marrow import paint_marrow
 from scanner.phantom.pelvic_muscles import paint_pelvic_muscles
 from scanner.phantom.shapes import box, smooth_max, smooth_min, superellipse
+from scanner.phantom.variants import Sacroiliac
 from scanner.tissues import Label
 
 _HALF_INTERAURICULAR = 53.5
-_CONVERGE_CAUDAL = 0.27
-_CONVERGE_DORSAL = 0.24
 _SACRAL_SUBCHONDRAL = 1.3
 _ILIAC_SUBCHONDRAL = 1.9
 # At the cranial border of S1..S5, Co1 and the tip: body front, ala front, back of the lateral
@@ -35,6 +34,12 @@ _ROWS = (
     (-9.0, -7.0, 1.5, 0.5, 3.0, 10.0),
     (-7.0, -6.0, 0.0, 0.2, 2.0, 7.0),
 )
+# Front of the body at the cranial border of S2 where S1 is lumbarised, and square.
+_SQUARE_S2_FRONT = -31.0
+# Remnant discs between the fused bodies: half width, half thickness, share of the body's depth. A
+# lumbarised S1 has a real disc below it.
+_REMNANTS = ((15.0, 1.3, 0.70), (10.0, 0.55, 0.6), (7.0, 0.3, 0.55), (5.0, 0.2, 0.5))
+_LUMBARISED_DISC = (21.0, 3.0, 0.93)
 # Sacral foramina: distance from the midline and radius.
 _FORAMINA = ((22.5, 5.2), (19.5, 4.6), (17.0, 3.9), (15.0, 3.2))
 
@@ -44,7 +49,15 @@ class Pelvis:
 
     def __init__(self, patient: Patient) -> None:
         column = patient.column
+        variants = patient.parameters.variants
         self._column = column
+        self._sacroiliac: Sacroiliac = variants.sacroiliac
+        self._lumbarised = variants.transitional == "lumbarised"
+        self._rows = [list(row) for row in _ROWS]
+        self._remnants = list(_REMNANTS)
+        if self._lumbarised:
+            self._rows[1][0] = _SQUARE_S2_FRONT
+            self._remnants[0] = _LUMBARISED_DISC
         self.first = column.by_name["S1"]
         borders = []
         for level in column.sacrum:
@@ -55,7 +68,7 @@ class Pelvis:
         self.borders = borders
         self._grid = np.arange(borders[0] - 40, borders[-1] + 40, 1.0)
         self._tables = np.stack(
-            [np.interp(self._grid, borders, [row[k] for row in _ROWS]) for k in range(6)]
+            [np.interp(self._grid, borders, [row[k] for row in self._rows]) for k in range(6)]
         ).astype(np.float32)
         # Front end of the joint against height: y and |x|.
         along = np.arange(borders[0] - 6, borders[0] + 80, 4.0)
@@ -69,7 +82,13 @@ class Pelvis:
         ).astype(np.float32)
         age = patient.parameters.age
         self.joint_space = float(np.interp(age, [30, 40, 60, 95], [2.5, 2.3, 1.7, 1.5]))
+        joints = self._sacroiliac
+        self._side_space = (
+            np.float32(self.joint_space * joints.space_left),
+            np.float32(self.joint_space * joints.space_right),
+        )
         self._side_shift = patient.random.normal(0, 0.8, 2).astype(np.float32)
+        self._side_shift += np.array([joints.shift_left_mm, joints.shift_right_mm], np.float32)
 
     def _lookup(self, s: np.ndarray) -> np.ndarray:
         position = np.clip(s - np.float32(self._grid[0]), 0, self._grid.size - 1.01)
@@ -80,10 +99,36 @@ class Pelvis:
     def joint_surface(self, s: np.ndarray, d: np.ndarray) -> np.ndarray:
         """|x| of the middle of the sacroiliac joint, before irregularity."""
         ahead = np.clip(s - self.borders[0], -25, 90)
-        caudal = _CONVERGE_CAUDAL * (ahead - 12)
-        return np.asarray(
-            _HALF_INTERAURICULAR - caudal - _CONVERGE_DORSAL * (np.clip(d, -45, 45) + 15)
-        )
+        joints = self._sacroiliac
+        half = _HALF_INTERAURICULAR + joints.half_distance_mm
+        caudal = joints.converge_caudal * (ahead - 12)
+        return np.asarray(half - caudal - joints.converge_dorsal * (np.clip(d, -45, 45) + 15))
+
+    def joint(
+        self,
+        x: np.ndarray,
+        s: np.ndarray,
+        d: np.ndarray,
+        warp: np.ndarray,
+        rough: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sacroiliac joint at points.
+
+        Returns
+        -------
+        off : ndarray (point)
+            Distance from the joint's mid-surface, mm, outward (ilium) positive.
+        gap : ndarray (point)
+            Width of the joint space, mm.
+        region : ndarray (point)
+            Distance to the auricular region in the plane of the joint, negative inside.
+        """
+        side = np.where(x > 0, self._side_shift[0], self._side_shift[1])
+        middle = self.joint_surface(s, d) + 0.9 * warp[3] + 0.45 * rough[3] + side
+        region = self.auricular(s, d)
+        space = np.where(x > 0, *self._side_space)
+        gap = space + 0.30 * np.maximum(region, 0) * np.clip((d + 14) * 0.1, 0, 1)
+        return np.abs(x) - middle, np.minimum(gap, 11.0), region
 
     def auricular(self, s: np.ndarray, d: np.ndarray) -> np.ndarray:
         """Distance to the L-shaped auricular region in the plane of the joint (negative inside)."""
@@ -103,12 +148,7 @@ class Pelvis:
         x, s, d = canvas.x[index], canvas.s[index], canvas.d[index]
         rough, warp = canvas.rough[:, index], canvas.warp[:, index]
         ax = np.abs(x)
-        side = np.where(x > 0, self._side_shift[0], self._side_shift[1])
-        joint = self.joint_surface(s, d) + 0.9 * warp[3] + 0.45 * rough[3] + side
-        region = self.auricular(s, d)
-        gap = self.joint_space + 0.30 * np.maximum(region, 0) * np.clip((d + 14) * 0.1, 0, 1)
-        gap = np.minimum(gap, 11.0)
-        off = ax - joint
+        off, gap, region = self.joint(x, s, d, warp, rough)
 
         ilium, offset, thickness = self._ilium(canvas, index, ax, off - gap * 0.5, rough)
         sacrum = np.full(index.size, FAR)
@@ -153,7 +193,9 @@ class Pelvis:
         canvas.paint(index, ilium < 0, Label.CORTICAL_BONE)
         paint_marrow(canvas, index, ilium < -cortex, 0.10 + 0.05 * warp[0])
         canvas.sacrum[index] = sacrum
-        paint_pelvic_muscles(canvas, index, np.minimum(ilium, sacrum), offset, thickness)
+        # The joint counts as bone: no muscle grows into it.
+        bone = np.where(open_joint, 0, np.minimum(ilium, sacrum))
+        paint_pelvic_muscles(canvas, index, bone, offset, thickness)
 
     def _sacrum(
         self,
@@ -220,6 +262,17 @@ class Pelvis:
         holes = np.minimum(foramen + 1.1 * rough[2], canal)
         return smooth_max(shell, -holes, 2.0), top_body, np.maximum(holes, shell - 0.5)
 
+    def remnant_disc(
+        self, k: int, x: np.ndarray, s: np.ndarray, d: np.ndarray, rough: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Disc below the k-th sacral body: radius (1 at its edge), distance across, thickness."""
+        half, thick, reach = self._remnants[k]
+        front = np.interp(self.borders[k + 1], self.borders, [row[0] for row in self._rows])
+        centre = front / 2
+        lens = np.sqrt((x / half) ** 2 + ((d - centre) / (-front * 0.5 * reach + 1.5)) ** 2)
+        across = np.abs(s - self.borders[k + 1] + 0.5 * rough[0])
+        return lens, across, thick * (1.12 - lens * lens * 0.5)
+
     def _paint_sacrum(
         self,
         canvas: Canvas,
@@ -251,14 +304,8 @@ class Pelvis:
         shift = 0.05 + old_rim - 0.05 * ala + 0.03 * canvas.warp[1, index]
         paint_marrow(canvas, index, sacrum < -cortex, shift)
         # Remnant discs between the fused bodies, with their dark end plates.
-        for k, (half, thick, reach) in enumerate(
-            ((15.0, 1.3, 0.70), (10.0, 0.55, 0.6), (7.0, 0.3, 0.55), (5.0, 0.2, 0.5))
-        ):
-            front = np.interp(self.borders[k + 1], self.borders, [row[0] for row in _ROWS])
-            centre = front / 2
-            lens = np.sqrt((ax / half) ** 2 + ((d - centre) / (-front * 0.5 * reach + 1.5)) ** 2)
-            across = np.abs(s - self.borders[k + 1] + 0.5 * rough[0])
-            thickness = thick * (1.12 - lens * lens * 0.5)
+        for k in range(len(self._remnants)):
+            lens, across, thickness = self.remnant_disc(k, ax, s, d, rough)
             plate = inside & (lens < 1.04) & (across < thickness + 0.55 + 0.25 * rough[1])
             canvas.paint(index, plate, Label.CORTICAL_BONE)
             core = inside & (lens < 0.96) & (across < thickness)

@@ -1,4 +1,4 @@
-"""Vertebrae T9-L5: bodies, pedicles, laminae, processes and facet joints.
+"""The nine vertebrae above the sacrum: bodies, pedicles, laminae, processes and facet joints.
 
 Each vertebra is one signed distance in its local frame. Neighbours write to two different arrays
 (even and odd levels), so that facing joint surfaces can be carved to a uniform joint space
@@ -20,6 +20,7 @@ _BODY_CORTEX = 0.75
 _ARCH_CORTEX = 1.15
 # Pedicle width and height (L5: ijssurgery table 6; others general knowledge).
 _PEDICLE = {
+    "T8": (6.3, 13.0),
     "T9": (6.5, 13.5),
     "T10": (7.0, 14.5),
     "T11": (8.0, 16.0),
@@ -33,6 +34,7 @@ _PEDICLE = {
 # Spinous process: length, half height at the root, half height at the tip, slope (mm down per mm
 # back).
 _SPINOUS = {
+    "T8": (26, 4, 3.5, 1.2),
     "T9": (26, 4, 3.5, 1.1),
     "T10": (26, 4.5, 4, 0.9),
     "T11": (24, 5.5, 5, 0.65),
@@ -43,11 +45,23 @@ _SPINOUS = {
     "L4": (27, 6, 7, 0.24),
     "L5": (19, 6, 5.5, 0.3),
 }
-# Facet joint below T9..L5, to the sagittal plane (general knowledge: sagittal above, more coronal
+# Facet joint below a level, to the sagittal plane (general knowledge: sagittal above, more coronal
 # below).
-_FACET_ANGLE_DEG = (60, 55, 40, 25, 27, 32, 38, 46, 52)
+_FACET_ANGLE_DEG = {
+    "T8": 60,
+    "T9": 60,
+    "T10": 55,
+    "T11": 40,
+    "T12": 25,
+    "L1": 27,
+    "L2": 32,
+    "L3": 38,
+    "L4": 46,
+    "L5": 52,
+}
 # Transverse process: length beyond the pedicle.
 _TRANSVERSE = {
+    "T8": 12,
     "T9": 12,
     "T10": 11,
     "T11": 8,
@@ -71,8 +85,8 @@ class Vertebrae:
         # sagittal plane.
         half_canals = [level.canal_width / 2 for level in self._levels] + [15.5]
         self._facets = [
-            (0.5 * (a + b) + 5.2, 15.0, np.radians(degrees))
-            for a, b, degrees in zip(half_canals, half_canals[1:], _FACET_ANGLE_DEG)
+            (0.5 * (a + b) + 5.2, 15.0, np.radians(_FACET_ANGLE_DEG[level.kind]))
+            for a, b, level in zip(half_canals, half_canals[1:], self._levels)
         ]
         self._sacral_base = patient.column.by_name["S1"]
 
@@ -146,12 +160,12 @@ class Vertebrae:
         jitter = self._jitter[i]
         wall = level.depth / 2
         canal, half_canal = level.canal_ap, level.canal_width / 2
-        pedicle, pedicle_height = _PEDICLE[level.name]
+        pedicle, pedicle_height = _PEDICLE[level.kind]
         ax = np.abs(x)
         # Left and right never match: widen one side by a slight shear.
         ax = ax + 0.5 * jitter[0] * np.sign(x) * np.clip(ax / 20, 0, 1)
         top = level.height / 2
-        thoracic = level.name.startswith("T")
+        thoracic = level.kind.startswith("T")
 
         middle = half_canal + pedicle / 2
         ring, _ = superellipse(ax - middle, w - top * 0.30, pedicle / 2, pedicle_height / 2, 1.6)
@@ -175,7 +189,7 @@ class Vertebrae:
         inferior = self._articular_distance(i, level, ax, u, w, superior=False)
         arch = smooth_min(arch, smooth_min(superior, inferior, 3.0), 4.0)
 
-        reach = _TRANSVERSE[level.name]
+        reach = _TRANSVERSE[level.kind]
         tip_rise = 5.0 if thoracic else 2.0 + jitter[2]
         tip_back = 14.0 if thoracic else 8.0
         root = (half_canal + pedicle * 0.7, wall + 6.0, top * 0.25)
@@ -191,8 +205,10 @@ class Vertebrae:
             4.4,
         )
         arch = smooth_min(arch, transverse, 4.0)
+        if any(level.ala):
+            arch = smooth_min(arch, _broad_process(level, x, u, w), 5.0)
 
-        spine, root_half, tip_half, slope = _SPINOUS[level.name]
+        spine, root_half, tip_half, slope = _SPINOUS[level.kind]
         spine += 1.5 * jitter[3]
         from_root = u - (back + 3)
         part = np.clip(from_root / spine, 0, 1)
@@ -228,6 +244,24 @@ class Vertebrae:
         return capsule(along * flat, normal, w, (1.0, 7.0, -5.0), (0.0, 5.4, -top - 8.0), 6.2, 5.6)
 
 
+def _broad_process(level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Transverse process of a sacralised vertebra: broad, and reaching down to the sacral ala."""
+    side = np.where(x > 0, *level.ala)
+    root, tip = level.canal_width / 2 + 10, level.canal_width / 2 + 27
+    wall, bottom = level.depth / 2, level.height / 2
+    flat_u = 0.9
+    plate = capsule(
+        np.abs(x) * 0.8,
+        u * flat_u,
+        w * 0.8,
+        (root * 0.8, (wall - 2) * flat_u, -2.0),
+        (tip * 0.8, (wall + 1) * flat_u, -bottom * 0.8 - 3.0),
+        8.0,
+        9.5,
+    )
+    return np.asarray(np.where(side, plate, FAR))
+
+
 def body_distance(
     level: Level, x: np.ndarray, u: np.ndarray, w: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -247,6 +281,13 @@ def body_distance(
     hollow = 1 - (1 - hollow) ** 2
     upper = w - (half - u * slope) + level.concavity_superior * hollow
     lower = -w - (half - u * slope) + level.concavity_inferior * hollow
+    for node in level.nodes:
+        off2 = (x - np.float32(node.x_mm)) ** 2 + (u - np.float32(node.u_mm)) ** 2
+        pressed = np.float32(node.depth_mm) * np.exp(-((off2 / np.float32(node.radius_mm**2)) ** 2))
+        if node.superior:
+            upper = upper + pressed
+        else:
+            lower = lower + pressed
     endplate = np.maximum(upper, lower)
     return smooth_max(radial, endplate, 2.2), endplate
 

@@ -62,6 +62,7 @@ def test_body_heights(spine, name, posterior, anterior):
         ("L2", "L3", 7.90, 1.59),
         ("L3", "L4", 8.83, 1.56),
         ("L4", "L5", 9.31, 1.75),
+        ("L5", "S1", 8.14, 1.90),
     ],
 )
 def test_disc_heights_between_the_sampled_end_plates(spine, above, below, mean, sd):
