@@ -1,15 +1,17 @@
 """Exam protocols: what the shipped ones hold, how a site overrides them, what the schema says."""
 
 import json
+import re
 from math import ceil
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from pydantic import ValidationError
 
 from protocols.exam import ExamProtocol, GeometryRule, GradientEcho, Step
 from protocols.exam_check import Known
-from protocols.exam_file import ProtocolError
+from protocols.exam_file import ProtocolError, parse
 from protocols.exam_library import SHIPPED, files, library, schema
 
 KNOWN = Known(
@@ -104,6 +106,17 @@ def test_a_protocol_survives_the_way_through_json() -> None:
 def test_a_protocol_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValidationError):
         LIBRARY["lumbar"].protocol.revision = 2  # type: ignore[misc]
+
+
+def test_the_examples_of_the_manual_are_right() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text(encoding="utf-8")
+    step, trigger = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    text = (SHIPPED / "lumbar.yaml").read_text(encoding="utf-8")
+    start, end = text.index("  - name: stir_sag_above"), text.index("budget:")
+    si_t1 = text[text.index("  - name: si_t1_cor") : start]
+    on_demand = text[: text.index("on_demand:")] + f"on_demand:\n{step}" + dedent(si_t1)
+    found = parse(f"{on_demand}\ntriggers:\n{trigger}{text[end:]}", KNOWN)
+    assert found.triggers[0].name == "si-joint-signal"
 
 
 def test_a_site_overrides_by_name_and_adds_its_own(tmp_path: Path) -> None:
