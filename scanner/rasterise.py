@@ -27,6 +27,7 @@ class SampledPoints(Protocol):
     labels: Any  # uint8, index into the tissue table; 0 is air
     density: Any  # float32, multiplies the tissue's proton density
     fat_fraction: Any  # float32
+    # A second tissue at the same points may be there as `lesion`; their signals add up.
 
 
 class ScanObject(Protocol):
@@ -61,6 +62,7 @@ class SampledSlice:
     axes : (3) Axis
         Along readout, phase and slice; the slice axis of a 2D slice has one position.
     labels : uint8 (sample, z, y, x)
+        Where there are lesions, their tissue has samples of its own.
     water, fat : float32 (sample, z, y, x)
         Proton density of each, weighted by excitation and volume in mm^3.
     origin : float64 (3)
@@ -169,12 +171,15 @@ def sample_object(
             # To first order: what appears here comes from there, compressed by the slope.
             plane = plane + shift[..., None] * np.asarray(geometry.read_dir)
             scale = scale * np.clip(1 + np.gradient(shift, dx, axis=-1), 0, None)
-        shape = (samples, *plane.shape[:-1])
-        labels, water, fat = (np.empty(shape, kind) for kind in (np.uint8, "f4", "f4"))
+        labels, water, fat = [], [], []
         for sample in range(samples):
             points = plane + (depths[sample] * dz)[..., None] * geometry.slice_dir
             tissue = thing.sample(points.astype(np.float32))
-            labels[sample] = tissue.labels
-            water[sample] = tissue.density * (scale * weights[sample])
-            fat[sample] = water[sample] * tissue.fat_fraction
-        yield SampledSlice(axes, labels, water - fat, fat, origin)
+            for part in (tissue, getattr(tissue, "lesion", None)):
+                if part is None:
+                    continue
+                whole = (part.density * (scale * weights[sample])).astype(np.float32)
+                labels.append(part.labels)
+                fat.append(whole * part.fat_fraction)
+                water.append(whole - fat[-1])
+        yield SampledSlice(axes, np.stack(labels), np.stack(water), np.stack(fat), origin)

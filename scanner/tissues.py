@@ -2,7 +2,7 @@
 
 Every tissue is two compartments, water and fat, because that is what keeps T1w, T2w, STIR and
 Dixon images of one anatomy mutually consistent. The phantom gives the fat fraction per voxel; this
-table gives the relaxation times of each compartment. Touches numbers only: no arrays, no geometry.
+table gives the relaxation times of each compartment. Touches numbers only: no geometry.
 
 Sources of single values (all at 3 T):
 
@@ -16,8 +16,10 @@ All values not attributed on their line are general knowledge: mid-range default
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+
+import numpy as np
 
 
 class FieldStrengthError(ValueError):
@@ -56,6 +58,16 @@ class Label(IntEnum):
     LIVER = 26
     SPLEEN = 27
     LUNG = 28
+    OEDEMA = 29
+    FIBROVASCULAR_MARROW = 30
+    FATTY_MARROW = 31
+    SCLEROTIC_BONE = 32
+    LYTIC_TUMOUR = 33
+    SCLEROTIC_TUMOUR = 34
+    HAEMANGIOMA = 35
+    FRACTURE_OEDEMA = 36
+    PANNUS = 37
+    METAL = 38
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,22 @@ _AT_3T: dict[Label, Tissue] = {
     Label.LIVER: Tissue("liver", 0.80, 810.0, 36.0, 22.0),
     Label.SPLEEN: Tissue("spleen", 0.85, 1330.0, 62.0, 30.0),
     Label.LUNG: Tissue("lung", 0.12, 1200.0, 40.0, 1.0),
+    # Diseased marrow: the water compartment only; how much of it is fat, the lesion says.
+    Label.OEDEMA: Tissue("bone-marrow oedema", 0.95, 1500.0, 95.0, 25.0),
+    Label.FIBROVASCULAR_MARROW: Tissue("fibrovascular marrow (Modic 1)", 0.95, 1400.0, 90.0, 20.0),
+    Label.FATTY_MARROW: Tissue("fatty marrow (Modic 2, metaplasia)", 0.95, 1000.0, 42.0, 18.0),
+    Label.SCLEROTIC_BONE: Tissue("sclerotic bone", 0.35, 900.0, 25.0, 4.0, 370.0, 70.0),
+    Label.LYTIC_TUMOUR: Tissue("lytic tumour", 0.95, 1300.0, 80.0, 30.0),
+    Label.SCLEROTIC_TUMOUR: Tissue("sclerotic tumour", 0.40, 1000.0, 30.0, 4.0),
+    Label.HAEMANGIOMA: Tissue("haemangioma", 0.95, 1300.0, 110.0, 25.0, 370.0, 95.0),
+    Label.FRACTURE_OEDEMA: Tissue("oedema of a fracture", 0.90, 1300.0, 80.0, 15.0),
+    Label.PANNUS: Tissue("pannus in an erosion", 0.90, 1100.0, 70.0, 15.0),
+    Label.METAL: Tissue("metal", 0.0, 1000.0, 1.0, 1.0),
 }
+# Oedema against the marrow of the same patient: active sacroiliac oedema has T1 1701 +- 725 and T2
+# 97 +- 16 (mapped) to 129 +- 24 ms (MAGiC).
+_OEDEMA_T1_RATIO = (1.25, 1.9)
+_OEDEMA_T2_RATIO = (1.9, 2.6)
 
 
 def _to_1p5t(label: Label, tissue: Tissue) -> Tissue:
@@ -158,3 +185,42 @@ def tissue_table(field_t: float) -> tuple[Tissue, ...]:
     if field_t == 1.5:
         return tuple(_to_1p5t(label, _AT_3T[label]) for label in Label)
     raise FieldStrengthError(f"field strength must be 1.5 or 3.0 T, got {field_t!r}")
+
+
+def varied_tissue_table(field_t: float, rng: np.random.Generator) -> tuple[Tissue, ...]:
+    """Tissues of another patient: every relaxation time drawn from its range.
+
+    Water T1 +-15 %, T2 +-20 % and T2* +-30 % of each tissue on its own. Oedema follows the marrow
+    which it is in, by a ratio from its measured range. Fat is the same everywhere in a body, so its
+    T1 (+-7 %) and T2 (64-123 ms: J-coupling) vary together.
+
+    Parameters
+    ----------
+    field_t : float
+        1.5 or 3.0 tesla.
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    FieldStrengthError
+        For any other field.
+    """
+    fat_t1, fat_t2 = rng.uniform(0.93, 1.07), np.exp(rng.uniform(np.log(0.75), np.log(1.45)))
+    varied: list[Tissue] = []
+    for label, tissue in zip(Label, tissue_table(field_t)):
+        t1, t2 = tissue.t1_ms * rng.uniform(0.85, 1.15), tissue.t2_ms * rng.uniform(0.8, 1.2)
+        if label == Label.OEDEMA:
+            t1 = varied[Label.MARROW].t1_ms * rng.uniform(*_OEDEMA_T1_RATIO)
+            t2 = varied[Label.MARROW].t2_ms * rng.uniform(*_OEDEMA_T2_RATIO)
+        t2 = min(t2, t1)
+        varied.append(
+            replace(
+                tissue,
+                t1_ms=float(t1),
+                t2_ms=float(t2),
+                t2star_ms=float(min(tissue.t2star_ms * rng.uniform(0.7, 1.3), t2)),
+                fat_t1_ms=float(tissue.fat_t1_ms * fat_t1),
+                fat_t2_ms=float(tissue.fat_t2_ms * fat_t2),
+            )
+        )
+    return tuple(varied)

@@ -5,7 +5,16 @@ physics lives elsewhere. One file per region; `canvas` is what they paint on. No
 measured on a patient.
 """
 
+from scanner.phantom.lesion import Lesion, LesionError, LesionKind
 from scanner.phantom.parameters import PhantomParameterError, SpineParameters
 from scanner.phantom.spine import LumbarSpine, TissueSample
 
-__all__ = ["LumbarSpine", "PhantomParameterError", "SpineParameters", "TissueSample"]
+__all__ = [
+    "Lesion",
+    "LesionError",
+    "LesionKind",
+    "LumbarSpine",
+    "PhantomParameterError",
+    "SpineParameters",
+    "TissueSample",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +12,11 @@ from scanner.phantom.abdomen import Abdomen
 from scanner.phantom.body import Body
 from scanner.phantom.canal import Canal
 from scanner.phantom.canvas import Canvas, Patient
+from scanner.phantom.column import Column
 from scanner.phantom.discs import Discs
 from scanner.phantom.landmarks import landmarks
+from scanner.phantom.lesion import Lesion
+from scanner.phantom.lesions import Lesions
 from scanner.phantom.muscles import Muscles
 from scanner.phantom.parameters import SpineParameters
 from scanner.phantom.pelvis import Pelvis
@@ -32,11 +37,24 @@ class TissueSample:
         Multiplies the tissue's proton density.
     fat_fraction : ndarray (...), float32
         Proton-density fat fraction, 0-1.
+    lesion : TissueSample or None
+        A second tissue at the same points where lesions are near: densities are shared out between
+        the two, and their signals add up. The labels above are anatomy, with or without disease.
     """
 
     labels: np.ndarray
     density: np.ndarray
     fat_fraction: np.ndarray
+    lesion: TissueSample | None = None
+
+    def reshape(self, shape: tuple[int, ...]) -> TissueSample:
+        """The same points in another shape."""
+        return TissueSample(
+            self.labels.reshape(shape),
+            self.density.reshape(shape),
+            self.fat_fraction.reshape(shape),
+            None if self.lesion is None else self.lesion.reshape(shape),
+        )
 
 
 class LumbarSpine:
@@ -44,14 +62,22 @@ class LumbarSpine:
 
     The anatomy is analytic: there is no voxel grid, so any plane can be rendered at any resolution.
     Coordinates are DICOM LPS in mm with the origin at the centre of the body of L3.
+
+    Parameters
+    ----------
+    parameters : SpineParameters or None
+    lesions : tuple of Lesion
+        From `scanner.disease`, or made by hand.
     """
 
-    def __init__(self, parameters: SpineParameters | None = None) -> None:
+    def __init__(
+        self, parameters: SpineParameters | None = None, lesions: tuple[Lesion, ...] = ()
+    ) -> None:
         self.parameters = parameters or SpineParameters()
         self._patient = Patient(self.parameters)
         random = self._patient.random
         self._scoliosis = (
-            random.uniform(0.5, 2.5),
+            random.uniform(0.5, 2.5) + self.parameters.variants.scoliosis_mm,
             random.uniform(0, 2 * np.pi),
             random.uniform(150, 260),
         )
@@ -60,6 +86,28 @@ class LumbarSpine:
         self._canal = Canal(patient)
         self._body, self._abdomen, self._muscles = Body(patient), Abdomen(patient), Muscles(patient)
         self._vertebrae, self._discs = Vertebrae(patient), Discs(patient)
+        self._lesions = Lesions(lesions, patient, self._pelvis)
+
+    def with_lesions(self, lesions: tuple[Lesion, ...]) -> LumbarSpine:
+        """The same patient with other lesions; the anatomy is shared."""
+        other = copy.copy(self)
+        other._lesions = Lesions(lesions, self._patient, self._pelvis)
+        return other
+
+    @property
+    def lesions(self) -> tuple[Lesion, ...]:
+        """Lesions of this patient."""
+        return tuple(shape.lesion for shape in self._lesions.shapes)
+
+    @property
+    def column(self) -> Column:
+        """The vertebral column in body coordinates."""
+        return self._patient.column
+
+    @property
+    def pelvis(self) -> Pelvis:
+        """Sacrum and sacroiliac joints in body coordinates."""
+        return self._pelvis
 
     def _sideways(self, z: np.ndarray) -> np.ndarray:
         """Scoliotic shift of x at body height z."""
@@ -81,22 +129,73 @@ class LumbarSpine:
         """
         points = np.asarray(points, np.float32)
         shape = points.shape[:-1]
-        flat = points.reshape(-1, 3)
-        count = len(flat)
-        labels, density, fat = (
-            np.empty(count, np.uint8),
-            np.empty(count, np.float32),
-            np.empty(count, np.float32),
-        )
-        scale = np.float32(1 / self.parameters.size)
-        for start in range(0, count, _BLOCK):
-            part = slice(start, min(start + _BLOCK, count))
-            y, z = flat[part, 1] * scale, flat[part, 2] * scale
-            x = flat[part, 0] * scale - self._sideways(z).astype(np.float32)
-            canvas = Canvas(self._patient, x, y, z)
-            self._paint(canvas)
+        count = points.size // 3
+        labels, density, fat = _empty(count)
+        second: TissueSample | None = None
+        for part, canvas in self._painted(points.reshape(-1, 3)):
             labels[part], density[part], fat[part] = canvas.labels, canvas.density, canvas.fat
-        return TissueSample(labels.reshape(shape), density.reshape(shape), fat.reshape(shape))
+            replaced = self._lesions.replaced(canvas)
+            if replaced is None:
+                continue
+            density[part] *= 1 - replaced.share
+            if second is None:
+                nothing = np.zeros_like(density)
+                second = TissueSample(np.zeros_like(labels), nothing, nothing.copy())
+            second.labels[part] = replaced.labels
+            second.density[part] = replaced.density * replaced.share
+            second.fat_fraction[part] = replaced.fat
+        whole = TissueSample(labels, density, fat, second)
+        return whole.reshape(shape)
+
+    def lesion_share(self, number: int, points: np.ndarray) -> np.ndarray:
+        """Exact share of the tissue which one lesion takes.
+
+        Parameters
+        ----------
+        number : int
+            Index into ``lesions``.
+        points : ndarray (..., 3), float32
+            DICOM LPS, mm.
+
+        Returns
+        -------
+        ndarray (...), float32
+            0 outside, the lesion's severity at its core.
+        """
+        points = np.asarray(points, np.float32)
+        share = np.empty(points.size // 3, np.float32)
+        for part, canvas in self._painted(points.reshape(-1, 3)):
+            share[part] = self._lesions.share(number, canvas)
+        return share.reshape(points.shape[:-1])
+
+    def lesion_radius(self, number: int, points: np.ndarray) -> np.ndarray:
+        """Distance of points (point, 3) from a lesion's centre; 1 at its border; float32."""
+        canvas = self._canvas(np.asarray(points, np.float32))
+        return self._lesions.shapes[number].radius(canvas, np.arange(len(points)))
+
+    def to_body(self, points: np.ndarray) -> np.ndarray:
+        """Body coordinates of DICOM LPS, float32 (..., 3): inverse of `to_patient`."""
+        scaled = np.asarray(points, np.float32) * np.float32(1 / self.parameters.size)
+        scaled[..., 0] -= self._sideways(scaled[..., 2]).astype(np.float32)
+        return scaled
+
+    def to_patient(self, points: np.ndarray) -> np.ndarray:
+        """DICOM LPS of body coordinates, float64 (..., 3): adds scoliosis and scale."""
+        points = np.array(points, float)
+        points[..., 0] += self._sideways(points[..., 2])
+        return points * self.parameters.size
+
+    def _painted(self, points: np.ndarray) -> Iterator[tuple[slice, Canvas]]:
+        """Anatomy at points (point, 3), in blocks."""
+        for start in range(0, len(points), _BLOCK):
+            part = slice(start, min(start + _BLOCK, len(points)))
+            canvas = self._canvas(points[part])
+            self._paint(canvas)
+            yield part, canvas
+
+    def _canvas(self, points: np.ndarray) -> Canvas:
+        """An empty canvas over points (point, 3)."""
+        return Canvas(self._patient, *np.ascontiguousarray(self.to_body(points).T))
 
     def _paint(self, canvas: Canvas) -> None:
         """Back to front: later anatomy covers earlier."""
@@ -143,8 +242,9 @@ class LumbarSpine:
     def landmarks(self) -> dict[str, np.ndarray]:
         """Exact positions of anatomical landmarks; see `scanner.phantom.landmarks`."""
         plane = landmarks(self._patient.column, self._pelvis)
-        size = self.parameters.size
-        return {
-            name: np.array([(p[0] + self._sideways(p[2])) * size, p[1] * size, p[2] * size])
-            for name, p in plane.items()
-        }
+        return {name: self.to_patient(point) for name, point in plane.items()}
+
+
+def _empty(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, density and fat fraction to be filled."""
+    return np.empty(count, np.uint8), np.empty(count, np.float32), np.empty(count, np.float32)

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from scanner.tissues import FieldStrengthError, Label, Tissue, tissue_table
+from scanner.sequence import TurboSpinEcho
+from scanner.signal import signals
+from scanner.tissues import (
+    FieldStrengthError,
+    Label,
+    Tissue,
+    tissue_table,
+    varied_tissue_table,
+)
 
 
 def spin_echo(tissue: Tissue, fat: float, tr: float, te: float, ti: float | None = None) -> float:
@@ -96,3 +104,62 @@ def test_contrast_to_marrow(label, fat, t1w, t2w, stir):
     assert ratio(600, 10) == pytest.approx(t1w, rel=0.35)
     assert ratio(3500, 100) == pytest.approx(t2w, rel=0.35)
     assert ratio(4500, 63, 256) == pytest.approx(stir, rel=0.45)
+
+
+# Ratios to adult marrow of an independent simulation (150 degrees refocusing, spacing 9-10 ms).
+@pytest.mark.parametrize(
+    ("label", "fat", "t1w", "t2w", "stir"),
+    [
+        (Label.OEDEMA, 0.10, 0.78, 2.11, 3.5),
+        (Label.FIBROVASCULAR_MARROW, 0.12, 0.84, 2.04, 3.3),
+        (Label.LYTIC_TUMOUR, 0.04, 0.79, 1.82, 3.3),
+        (Label.FATTY_MARROW, 0.80, 1.51, 1.78, 0.35),
+        (Label.SCLEROTIC_BONE, 0.25, 0.36, 0.20, 0.22),
+        (Label.HAEMANGIOMA, 0.65, 1.38, 2.39, 1.40),
+    ],
+)
+def test_diseased_marrow_against_healthy_marrow(label, fat, t1w, t2w, stir):
+    ratios = marrow_ratios(tissue_table(3.0), label, fat, 0.30)
+    assert ratios == pytest.approx((t1w, t2w, stir), rel=0.2)
+
+
+def marrow_ratios(table, label: Label, fat: float, marrow_fat: float) -> tuple[float, ...]:
+    """Signal of a tissue over that of marrow: T1 600/10, T2 3500/100, STIR 4500/45 TI 256."""
+    ratios = []
+    for sequence in (
+        TurboSpinEcho(600.0, 10.0, 10.0, (150.0,) * 3, 250.0),
+        TurboSpinEcho(3500.0, 100.0, 10.0, (150.0,) * 16, 250.0),
+        TurboSpinEcho(4500.0, 45.0, 9.0, (150.0,) * 14, 250.0, ti_ms=256.0),
+    ):
+        water, lipid = (level[:, sequence.centre_echo] for level in signals(sequence, table))
+        lesion = water[label] * (1 - fat) + lipid[label] * fat
+        marrow = water[Label.MARROW] * (1 - marrow_fat) + lipid[Label.MARROW] * marrow_fat
+        ratios.append(abs(lesion / marrow))
+    return tuple(ratios)
+
+
+def test_oedema_reads_as_oedema_across_all_patients():
+    """STIR ratio 2 to 6, T1 ratio 0.6 to 0.95: if not, the generator is broken."""
+    rng = np.random.default_rng(0)
+    ratios = np.array(
+        [
+            marrow_ratios(varied_tissue_table(3.0, rng), Label.OEDEMA, min(f, 0.4 * marrow), marrow)
+            for f, marrow in rng.uniform((0.02, 0.2), (0.2, 0.45), (300, 2))
+        ]
+    )
+    t1, stir = ratios[:, 0], ratios[:, 2]
+    assert np.mean((stir > 2) & (stir < 6)) > 0.98
+    assert np.mean((t1 > 0.6) & (t1 < 0.95)) > 0.95
+    assert stir.min() > 2 and stir.max() < 8 and t1.min() > 0.5 and t1.max() < 1
+
+
+def test_varied_tissues_differ_and_stay_physical():
+    rng = np.random.default_rng(1)
+    first, second = varied_tissue_table(1.5, rng), varied_tissue_table(1.5, rng)
+    assert first != second
+    for tissue, plain in zip(first, tissue_table(1.5), strict=True):
+        assert 0 < tissue.t2star_ms <= tissue.t2_ms <= tissue.t1_ms or tissue.pd == 0
+        assert tissue.pd == plain.pd
+        assert tissue.fat_t1_ms / plain.fat_t1_ms == pytest.approx(
+            first[Label.FAT].fat_t1_ms / tissue_table(1.5)[Label.FAT].fat_t1_ms
+        )
