@@ -118,7 +118,7 @@ def allowed(
     context: ExamContext,
     ledger: Ledger,
     minutes: float,
-    quiet: str | None,
+    against: dict[Reason, str | None],
     now_s: float,
 ) -> list[Gate]:
     """Return what must hold before the technologist may be asked.
@@ -127,8 +127,8 @@ def allowed(
     ----------
     minutes : float
         Which the steps would take that are not planned yet; 0 where all of them are.
-    quiet : str or None
-        Why this trigger does not ask for now.
+    against : dict
+        Why it is quiet, and why its slices cannot be prescribed, where that is so.
     """
     flags = sorted(context.order & set(trigger.unless.order))
     gates = [
@@ -186,7 +186,13 @@ def allowed(
             ledger.question_open or "none",
             ledger.question_open is None,
         ),
-        _gate(Reason.QUIET, "not in quiet mode", quiet or "it is not", quiet is None),
+        *(
+            _gate(reason, text, against[reason] or "nothing", not against[reason])
+            for reason, text in (
+                (Reason.QUIET, "quiet because of"),
+                (Reason.PRESCRIPTION, "slices cannot be prescribed because of"),
+            )
+        ),
     ]
     return gates
 

@@ -331,6 +331,8 @@ class TriggerState(BaseModel):
         Proposals, those included that were withdrawn before anybody saw them.
     proposal : Proposal or None
         Asked, or noted in shadow mode.
+    unprescribed : str or None
+        Why its slices cannot be prescribed from the series so far.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -343,6 +345,7 @@ class TriggerState(BaseModel):
     confirmed: bool = False
     attempts: int = 0
     proposal: Proposal | None = None
+    unprescribed: str | None = None
     when: Explained
     needs: list[Check] = []
     trust: list[Check] = []
@@ -361,5 +364,6 @@ class ExamState(BaseModel):
     digest: str
     standing: Standing
     now_s: float
+    series: tuple[str, ...] = ()
     ended: bool = False
     triggers: dict[str, TriggerState]

@@ -129,6 +129,10 @@ class Triggers:
             return self._decision(
                 refused=f"expected findings of exam {self.state.exam}, got those of {findings.exam}"
             )
+        if findings.series != self.state.series:
+            self.state.series = findings.series
+            for each in self.state.triggers.values():
+                each.unprescribed = None
         asked: Proposal | None = None
         noted: list[Proposal] = []
         for trigger in self._in_order:
@@ -184,7 +188,8 @@ class Triggers:
     def withdraw(self, proposal_id: str, why: str, now_s: float) -> Decision:
         """Take a proposal back before anybody has seen it: its slices cannot be prescribed.
 
-        It does not count as asked, and may be proposed again after the next series.
+        It does not count as asked, and may be proposed again after the next series. Another
+        trigger may have its turn at once: call `update` again.
         """
         if refused := self._begin(now_s):
             return self._decision(refused=refused)
@@ -192,7 +197,7 @@ class Triggers:
         if each is None or each.state is not State.PROPOSED:
             return self._decision(refused=f"{proposal_id} is no open question")
         self._move(name, State.BLOCKED, Reason.PRESCRIPTION, why)
-        each.proposal = None
+        each.proposal, each.unprescribed = None, why or "not said"
         return self._decision()
 
     def end(self, now_s: float) -> Decision:
@@ -330,7 +335,10 @@ class Triggers:
             context,
             ledger,
             minutes,
-            standing.quiet.get(trigger.name),
+            {
+                Reason.QUIET: standing.quiet.get(trigger.name),
+                Reason.PRESCRIPTION: each.unprescribed,
+            },
             self.state.now_s,
         )
         each.allowed = [check for _, check in checks]

@@ -121,14 +121,31 @@ def test_accepted_but_not_scanned_is_on_record() -> None:
     assert decision.transitions[0].detail == "bore limit"
 
 
-def test_a_proposal_nobody_saw_may_come_again() -> None:
+def test_a_proposal_nobody_saw_may_come_again_after_the_next_series() -> None:
     triggers = machine()
     first = asked(triggers)
     decision = triggers.withdraw(first.id, "S2 not visible", 361)
     assert way(decision) == [(State.BLOCKED, Reason.PRESCRIPTION)]
-    second = asked(triggers, 480)
+    assert triggers.update(FOUND, CONTEXT, 362).transitions == ()
+    more = FOUND.model_copy(update={"series": ("stir_sag", "t2_tse_ax")})
+    second = triggers.update(more, CONTEXT, 480).proposal
+    assert second is not None
     assert second.id != first.id
     assert triggers.answer(first.id, True, 481).refused
+
+
+def test_where_slices_cannot_be_prescribed_the_next_trigger_has_its_turn() -> None:
+    triggers = machine()
+    marrow = OEDEMA.model_copy(
+        update={"id": "f2", "type": "replacement_like", "structure": "vertebra", "area_mm2": 99}
+    )
+    both = FOUND.model_copy(update={"findings": (OEDEMA, marrow)})
+    first = triggers.update(both, CONTEXT, 360).proposal
+    assert first is not None
+    triggers.withdraw(first.id, "S2 not visible", 361)
+    second = triggers.update(both, CONTEXT, 361).proposal
+    assert second is not None
+    assert second.trigger == "marrow-above"
 
 
 def test_the_end_of_the_exam_closes_everything() -> None:
