@@ -180,17 +180,19 @@ class Slab:
             headers["position"] = self.positions[headers["idx"]["slice"]]
 
 
-def slab(headers: NDArray[Any]) -> Slab:
+def slab(headers: NDArray[Any], shape: tuple[int, int, int]) -> Slab:
     """Return the slab of which images are.
 
     Parameters
     ----------
     headers : IMAGE_HEADER (image)
         Of one series, in any order: one for each slice, or the one of a 3D slab.
+    shape : tuple of 3 int
+        z, y, x of an image.
     """
     axes = directions(headers[0])
     normal = np.cross(axes[0], axes[1])
-    columns, rows, partitions = (int(n) for n in headers[0]["matrix_size"])
+    partitions, rows, columns = shape
     width, height, depth = (float(mm) for mm in headers[0]["field_of_view"])
     thickness = depth / partitions
     positions = np.asarray(headers["position"], np.float64)
