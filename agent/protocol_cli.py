@@ -1,17 +1,19 @@
-"""`boreside protocol`: exam protocols listed, read aloud, checked, and their schema for editors."""
+"""`boreside protocol`: exam protocols listed, read aloud, checked, and their schema for editors.
+
+The models are imported where a command needs them: the agent, too, starts with this module.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from protocols import exam_library
-from protocols.exam import ExamProtocol, Step
-from protocols.exam_check import Known
-from protocols.exam_file import ProtocolError, load
-from protocols.trigger_text import read_aloud
+if TYPE_CHECKING:
+    from protocols.exam import ExamProtocol, Step
+    from protocols.exam_check import Known
+    from protocols.exam_library import Entry
 
 app = typer.Typer(no_args_is_help=True, help="Exam protocols and their triggers.")
 _console = Console()
@@ -74,7 +76,7 @@ def show(
     _print_triggers(protocol)
 
 
-def _print_steps(steps: tuple[Step, ...]) -> None:
+def _print_steps(steps: "tuple[Step, ...]") -> None:
     for step in steps:
         engines = f" with {', '.join(step.engines)}" if step.engines else ""
         print(
@@ -83,7 +85,9 @@ def _print_steps(steps: tuple[Step, ...]) -> None:
         )
 
 
-def _print_triggers(protocol: ExamProtocol) -> None:
+def _print_triggers(protocol: "ExamProtocol") -> None:
+    from protocols.trigger_text import read_aloud
+
     for trigger in sorted(protocol.triggers, key=lambda trigger: trigger.priority):
         print("\nTrigger " + "\n".join(read_aloud(trigger, protocol)))
     budget = protocol.budget
@@ -106,6 +110,9 @@ def check(
 
     The exit status is 1 where there are problems, 2 where a file cannot be read.
     """
+    from protocols import exam_library
+    from protocols.exam_file import ProtocolError, load
+
     known = known_names()
     status = 0
     for path in files or [*exam_library.files(exam_library.SHIPPED), *exam_library.files(site)]:
@@ -125,14 +132,17 @@ def check(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of protocol files, for editors."""
+    from protocols import exam_library
+
     print(exam_library.schema(), end="")
 
 
-def known_names() -> Known:
+def known_names() -> "Known":
     """Return the chains and engines there are here, which steps may name."""
     from agent.chains import CHAINS
     from agent.config import load as settings
     from agent.engines import store
+    from protocols.exam_check import Known
 
     networks = store(settings().engines).networks()
     return Known(
@@ -141,7 +151,10 @@ def known_names() -> Known:
     )
 
 
-def _library(site: Path) -> dict[str, exam_library.Entry]:
+def _library(site: Path) -> "dict[str, Entry]":
+    from protocols import exam_library
+    from protocols.exam_file import ProtocolError
+
     try:
         return exam_library.library(site)
     except ProtocolError as error:
