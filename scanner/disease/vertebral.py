@@ -181,28 +181,37 @@ def haemangioma(rng: np.random.Generator, spine: LumbarSpine) -> tuple[Lesion, .
 
 
 def fracture(rng: np.random.Generator, spine: LumbarSpine) -> tuple[Lesion, ...]:
-    """Oedema band and fracture line below an end plate; loss of height is part of the anatomy."""
-    level, upper = place.some_vertebra(rng, spine), bool(rng.random() < 0.75)
+    """Oedema band and fracture line below an end plate: of the collapsed body, if there is one."""
+    collapsed = [spine.column.by_name[one.level] for one in spine.parameters.variants.fractures]
+    level = collapsed[0] if collapsed else place.some_vertebra(rng, spine)
+    plate = (level, bool(collapsed) or bool(rng.random() < 0.75))
     radii = (0.6 * level.width, 0.65 * level.depth, float(rng.uniform(6, 15)))
     severity = float(rng.uniform(0.6, 1))
-    return (
-        _on_plate(
-            rng, LesionKind.FRACTURE, (level, upper), (0.0, 0.0), radii, severity, "fracture"
-        ),
-    )
+    return (_on_plate(rng, LesionKind.FRACTURE, plate, (0.0, 0.0), radii, severity, "fracture"),)
 
 
 def schmorl(rng: np.random.Generator, spine: LumbarSpine) -> tuple[Lesion, ...]:
-    """Disc in the end plate with a dark rim; some with oedema around it."""
-    plate = _plates(spine, place.some_disc(rng, spine))[int(rng.integers(2))]
-    at = (float(rng.normal(0, 5)), float(rng.uniform(-0.2, 0.25)) * plate[0].depth)
-    radii = _radii(rng, (3, 6.5), (3, 6.5), (3.5, 8))
-    node = _on_plate(rng, LesionKind.SCHMORL_NODE, plate, at, radii, 1.0, "schmorl")
-    if rng.random() > 0.35:
-        return (node,)
-    wide = (radii[0] * 1.9, radii[1] * 1.9, radii[2] * 1.8)
-    severity = float(rng.uniform(0.4, 0.9))
-    return (node, _on_plate(rng, LesionKind.OEDEMA, plate, at, wide, severity, "schmorl"))
+    """Disc in the end plate with a dark rim, some with oedema around it.
+
+    Nodes which the anatomy has already get the oedema alone.
+    """
+    nodes = spine.parameters.variants.schmorl_nodes
+    if nodes:
+        plate = (spine.column.by_name[nodes[0].level], nodes[0].superior)
+        at, size = (nodes[0].x_mm, nodes[0].u_mm), nodes[0].radius_mm
+        radii: Radii = (size, size, max(nodes[0].depth_mm, 3.0))
+    else:
+        plate = _plates(spine, place.some_disc(rng, spine))[int(rng.integers(2))]
+        at = (float(rng.normal(0, 5)), float(rng.uniform(-0.2, 0.25)) * plate[0].depth)
+        radii = _radii(rng, (3, 6.5), (3, 6.5), (3.5, 8))
+    lesions = []
+    if not nodes:
+        lesions.append(_on_plate(rng, LesionKind.SCHMORL_NODE, plate, at, radii, 1.0, "schmorl"))
+    if nodes or rng.random() < 0.35:
+        wide = (radii[0] * 1.9, radii[1] * 1.9, radii[2] * 1.8)
+        severity = float(rng.uniform(0.4, 0.9))
+        lesions.append(_on_plate(rng, LesionKind.OEDEMA, plate, at, wide, severity, "schmorl"))
+    return tuple(lesions)
 
 
 def discitis(rng: np.random.Generator, spine: LumbarSpine) -> tuple[Lesion, ...]:

@@ -21,21 +21,27 @@ from scanner.phantom.lesion import MAKEUP, Lesion, LesionError
 from scanner.phantom.pelvis import Pelvis
 from scanner.phantom.vertebrae import body_distance
 
-_JOINT = (Structure.SACRAL_SUBCHONDRAL, Structure.ILIAC_SUBCHONDRAL, Structure.SI_JOINT)
-JOINT_NORMAL = 0.93
-"""Distance from the joint surface over distance along x: its plane is tilted."""
+_SUBCHONDRAL = (Structure.SACRAL_SUBCHONDRAL, Structure.ILIAC_SUBCHONDRAL)
+_JOINT = (*_SUBCHONDRAL, Structure.SI_JOINT)
+_JOINT_NORMAL = 0.93  # distance from the joint surface over distance along x: its plane is tilted
+_SNAP_MM = 4.0
+_NOWHERE = np.float32(1e3)
 
 
 def joint_depth(
-    pelvis: Pelvis, structure: Structure, side: Side, x: np.ndarray, s: np.ndarray, d: np.ndarray
+    pelvis: Pelvis, structure: Structure, side: Side, canvas: Canvas, index: np.ndarray
 ) -> np.ndarray:
     """Depth into sacrum or ilium from the joint surface, mm; from its middle for the joint."""
-    sign = 1 if side == Side.LEFT else -1
-    off = sign * x - pelvis.joint_surface(s, d)
+    x = canvas.x[index]
+    off, gap, _ = pelvis.joint(
+        x, canvas.s[index], canvas.d[index], canvas.warp[:, index], canvas.rough[:, index]
+    )
     if structure == Structure.SI_JOINT:
-        return np.asarray(off * JOINT_NORMAL)
-    into = -off if structure == Structure.SACRAL_SUBCHONDRAL else off
-    return np.asarray((into - pelvis.joint_space / 2) * JOINT_NORMAL)
+        depth = off
+    else:
+        depth = (-off if structure == Structure.SACRAL_SUBCHONDRAL else off) - gap / 2
+    this_side = x > 0 if side == Side.LEFT else x < 0
+    return np.where(this_side, depth * np.float32(_JOINT_NORMAL), _NOWHERE)
 
 
 class Shape:
@@ -57,15 +63,15 @@ class Shape:
         self.lesion = lesion
         self._patient, self._pelvis = patient, pelvis
         self._frame = _frame(lesion, patient)
-        x, y, z = (np.array([v], np.float32) for v in lesion.centre)
+        canvas = Canvas(patient, *(np.array([v], np.float32) for v in lesion.centre))
+        only = np.zeros(1, np.intp)
         self._upper = True
         if isinstance(self._frame, Level):
-            self._upper = bool(self._frame.to_local(y, z)[1][0] > 0)
-        s, d = patient.column.spine_coordinates(y, z)
-        centre = [np.float32(v[0]) for v in self._coordinates(x, y, z, s, d)]
-        if lesion.structure in (Structure.SACRAL_SUBCHONDRAL, Structure.ILIAC_SUBCHONDRAL):
-            centre[2] = max(centre[2], np.float32(0))
-        elif lesion.structure == Structure.ENDPLATE:
+            self._upper = bool(self._frame.to_local(canvas.y, canvas.z)[1][0] > 0)
+        centre = [np.float32(v[0]) for v in self._coordinates(canvas, only)]
+        # The surface is uneven: what begins near it, begins on it.
+        on_surface = lesion.structure in (*_SUBCHONDRAL, Structure.ENDPLATE)
+        if on_surface and centre[2] < _SNAP_MM:
             centre[2] = np.float32(0)
         self._centre = centre
         random = np.random.default_rng(lesion.seed)
@@ -79,10 +85,9 @@ class Shape:
 
     def radius(self, canvas: Canvas, index: np.ndarray) -> np.ndarray:
         """Distance from the centre relative to the border: below 1 inside, float32 (point)."""
-        x, y, z = canvas.x[index], canvas.y[index], canvas.z[index]
-        at = self._coordinates(x, y, z, canvas.s[index], canvas.d[index])
+        at = self._coordinates(canvas, index)
         power = np.float32(MAKEUP[self.lesion.kind].exponent)
-        total = np.zeros_like(x)
+        total = np.zeros(index.size, np.float32)
         for value, centre, radius in zip(at, self._centre, self.lesion.radii):
             total += np.abs((value - centre) / np.float32(radius)) ** power
         r = total ** (1 / power)
@@ -104,18 +109,18 @@ class Shape:
 
     def depth(self, canvas: Canvas, index: np.ndarray) -> np.ndarray:
         """Third coordinate of the lesion at points: depth where it is measured from a surface."""
-        at = (v[index] for v in (canvas.x, canvas.y, canvas.z, canvas.s, canvas.d))
-        return self._coordinates(*at)[2]
+        return self._coordinates(canvas, index)[2]
 
     def _coordinates(
-        self, x: np.ndarray, y: np.ndarray, z: np.ndarray, s: np.ndarray, d: np.ndarray
+        self, canvas: Canvas, index: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        structure = self.lesion.structure
+        structure, x = self.lesion.structure, canvas.x[index]
         if structure in _JOINT:
-            return s, d, joint_depth(self._pelvis, structure, self.lesion.side, x, s, d)
+            depth = joint_depth(self._pelvis, structure, self.lesion.side, canvas, index)
+            return canvas.s[index], canvas.d[index], depth
         if self._frame is None:
-            return x, s, d
-        u, w = self._frame.to_local(y, z)
+            return x, canvas.s[index], canvas.d[index]
+        u, w = self._frame.to_local(canvas.y[index], canvas.z[index])
         if structure != Structure.ENDPLATE:
             return x, u, w
         assert isinstance(self._frame, Level)

@@ -11,7 +11,6 @@ import numpy as np
 
 from protocols.findings import FindingType, Side, Structure
 from scanner.phantom.lesion import MAKEUP, Lesion
-from scanner.phantom.lesion_shapes import joint_depth
 from scanner.phantom.spine import LumbarSpine
 
 _POINTS_PER_RADIUS = 11
@@ -80,10 +79,7 @@ def _measure(spine: LumbarSpine, number: int) -> LesionTruth:
     if len(points):
         middle, extent = points.mean(axis=0, dtype=float), np.ptp(points, axis=0) + step_mm
         if lesion.structure in (Structure.SACRAL_SUBCHONDRAL, Structure.ILIAC_SUBCHONDRAL):
-            body = spine.to_body(points)
-            s, d = spine.column.spine_coordinates(body[:, 1], body[:, 2])
-            deep = joint_depth(spine.pelvis, lesion.structure, lesion.side, body[:, 0], s, d)
-            depth = max(float(deep.max()) * size, 0.0)
+            depth = max(float(spine.lesion_depth(number, points).max()) * size, 0.0)
     return LesionTruth(
         number=number,
         lesion=lesion,

@@ -173,6 +173,11 @@ class LumbarSpine:
         canvas = self._canvas(np.asarray(points, np.float32))
         return self._lesions.shapes[number].radius(canvas, np.arange(len(points)))
 
+    def lesion_depth(self, number: int, points: np.ndarray) -> np.ndarray:
+        """Depth of points (point, 3) below the surface where a lesion begins, float32."""
+        canvas = self._canvas(np.asarray(points, np.float32))
+        return self._lesions.shapes[number].depth(canvas, np.arange(len(points)))
+
     def to_body(self, points: np.ndarray) -> np.ndarray:
         """Body coordinates of DICOM LPS, float32 (..., 3): inverse of `to_patient`."""
         scaled = np.asarray(points, np.float32) * np.float32(1 / self.parameters.size)

@@ -10,6 +10,7 @@ from scanner.disease import FAMILIES, HELD_OUT, TRAINED, disease, lesion_truth
 from scanner.disease.controls import Mirrored, mirrored_truth, outlined
 from scanner.disease.sacroiliac import BONES, oedema_depth, subchondral
 from scanner.phantom import LesionKind, LumbarSpine, SpineParameters
+from scanner.phantom.variants_population import random_parameters
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,17 @@ def test_each_family_makes_lesions_of_its_own(spine, family):
         assert not any(lesion.normal for lesion in own)
         volumes = [truth.volume_ml for truth in lesion_truth(spine.with_lesions(own))]
         assert max(volumes) > 0.02
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_family_suits_unusual_anatomy(seed):
+    """Four or six lumbar bodies, transitional vertebrae, collapsed bodies, curved columns."""
+    rng = np.random.default_rng(seed)
+    patient = LumbarSpine(random_parameters(rng, transitional=1.0, disease=3.0))
+    for family in FAMILIES:
+        ill = patient.with_lesions(disease(rng, patient, family))
+        levels = {one.level.split("/")[0] for one in ill.lesions if one.level}
+        assert levels <= set(patient.column.by_name)
 
 
 def test_the_same_rng_draws_the_same_disease(spine):
