@@ -14,6 +14,7 @@ from gadgets.prescribe import Prescription
 from protocols.findings import Side
 from protocols.geometry import Slab, Vector, Volume
 from scanner.phantom import LumbarSpine
+from scanner.phantom.labels_truth import auricular_points
 
 STACK = Volume(
     position=np.zeros(3),
@@ -55,7 +56,7 @@ def score(prescription: Prescription, spine: LumbarSpine) -> Score:
     half = slab.extent_mm / 2
     return Score(
         plane_error_deg=plane_error_deg(slab, spine.landmarks()),
-        inside={side: float(slab.contains(points).mean()) for side, points in surfaces.items()},
+        inside={Side(name): float(slab.contains(at).mean()) for name, at in surfaces.items()},
         excess_mm=float(max(half - along.max(), half + along.min())),
         expected=prescription.coverage,
     )
@@ -67,30 +68,6 @@ def plane_error_deg(slab: Slab, landmarks: dict[str, Vector]) -> float:
     normal = np.cross(landmarks["SI_left"] - landmarks["SI_right"], cortex)
     cosine = slab.normal @ normal / np.linalg.norm(normal)
     return float(np.degrees(np.arccos(np.clip(abs(cosine), 0, 1))))
-
-
-def auricular_points(spine: LumbarSpine, step_mm: float = 1.0) -> dict[Side, Vector]:
-    """Return the auricular surface of each side, float64 (n, 3) LPS mm.
-
-    Parameters
-    ----------
-    spine : LumbarSpine
-    step_mm : float
-        Between neighbouring points, in the plane of the joint.
-    """
-    joints, column = spine._pelvis, spine._patient.column
-    top = joints.borders[0]
-    s, d = (axis.ravel() for axis in np.meshgrid(
-        np.arange(top - 10, top + 80, step_mm), np.arange(-40, 40, step_mm)
-    ))  # fmt: skip
-    inside = joints.auricular(s, d) < 0
-    s, d = s[inside], d[inside]
-    y, z = np.array([column.point(*place) for place in zip(s, d, strict=True)]).T
-    across = joints.joint_surface(s, d)
-    return {
-        side: spine.parameters.size * np.stack([sign * across + spine._sideways(z), y, z], axis=-1)
-        for side, sign in ((Side.LEFT, 1.0), (Side.RIGHT, -1.0))
-    }
 
 
 def label_map(

@@ -50,19 +50,20 @@ MIN_COVERAGE = 0.95
 """Expected, of either auricular surface."""
 
 # The auricular surface against the sacrum, in mm of a sacrum whose S1 and S2 are 53 mm long:
-# caudal from the cranial end of the dorsal cortex, dorsal from its line. Limbs 44 and 56 mm long,
-# 20 mm wide and at 93 degrees: Ebraheim 1993. Half of the distance between the joints 54 mm:
-# PMC5799488. It spans S1 to S3; how far it lies before and behind the cortex, and its tilts, are
-# general knowledge.
+# caudal from the cranial end of the dorsal cortex, dorsal from its line. Limbs 20 mm wide and at
+# 93 degrees, the caudal one 56 mm long: Ebraheim 1993. The cranial one ends where cartilage gives
+# way to ligament. Half of the distance between the joints 54 mm: PMC5799488. It spans S1 to S3; how
+# far it lies before and behind the cortex, and its tilts, are general knowledge, as are those of
+# the phantom.
 S1_S2_MM, S1_S3_MM, S1_MM, S2_MM = 53.0, 73.0, 29.0, 24.0
 S4_BORDER_MM = 17.0
 """Length of S4: from S3 to mid S4/S5."""
-_CRANIAL_LIMB = ((5.0, 25.0), (-22.0, 22.0))
+_CRANIAL_LIMB = ((5.0, 25.0), (-22.0, 7.0))
 _CAUDAL_LIMB = ((5.0, 61.0), (-22.0, -2.0))
 _LEAN = np.tan(np.radians(93.0 - 90.0))
 _HALF_DISTANCE_MM = 54.0
 _CONVERGE_CAUDAL, _CONVERGE_DORSAL = np.tan(np.radians([15.0, 13.0]))
-_MIDDLE = np.array([28.0, -5.0])
+_MIDDLE = np.array([28.0, -6.0])
 """Where the landmark `SI_left` or `SI_right` is."""
 _SIZES = (0.8, 1.25)
 SURE_MM, UNSURE_MM = 2.0, 4.0

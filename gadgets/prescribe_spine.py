@@ -137,7 +137,8 @@ def _straight(
     """Return a block over what is wanted; over what is needed, where that is too much."""
     right, down, normal = axes
     low, high = span(wanted, normal)
-    slices = slices_for(geometry, high - low + 2 * MARGIN_MM)
+    low, high = low - MARGIN_MM, high + MARGIN_MM
+    slices = slices_for(geometry, high - low)
     length = slices * (geometry.thickness_mm + geometry.gap_mm) - geometry.gap_mm
     centre = middle((low, high), span(needed, normal), length) * normal
     for axis in (right, down):
@@ -151,8 +152,8 @@ def _straight(
             f"expected {slices} slices of {geometry.field_of_view_mm} mm to cover what is needed, "
             f"they cover {inside.mean():.0%} of it",
         )
-    if (part := slab.contains(wanted).mean()) < 1:
-        notes = (*notes, f"covers {part:.0%} of {what}, and all that is needed")
+    if not slab.contains(wanted).all():
+        notes = (*notes, f"the step's {slices} slices do not cover all of {what}")
     return Prescription(geometry.rule, f"straight, over {what}", slab, phase, notes=notes)
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from bench.prescribe_score import STACK, auricular_points, label_map
+from bench.prescribe_score import STACK, label_map
 from gadgets.prescribe import RULES, Prescription, Refusal, prescribe
 from gadgets.prescribe_spine import OVERLAP_MM
 from protocols.exam import Geometry, GeometryRule
 from protocols.exam_library import library
 from protocols.findings import Finding, FindingType, Structure
 from scanner.phantom import LumbarSpine, SpineParameters
+from scanner.phantom.labels_truth import auricular_points
 
 
 def geometry(rule, **changes):
@@ -48,7 +49,7 @@ def spines():
 def test_axial_block_lies_parallel_to_its_disc(spines, level):
     for spine in spines:
         answer = prescribe(geometry("disc_axial", slices=8), label_map(spine), finding(level))
-        disc = next(d for d in spine._patient.column.discs if f"{d.above}/{d.below}" == level)
+        disc = next(d for d in spine.column.discs if f"{d.above}/{d.below}" == level)
         normal = np.array([0, -np.sin(disc.tilt), np.cos(disc.tilt)])
         assert np.degrees(np.arccos(answer.slab.normal @ normal)) < 1.5
         centre = spine.parameters.size * np.array([disc.y, disc.z])
@@ -135,7 +136,7 @@ def test_coronal_block_of_few_slices_shows_what_it_was_asked_for(spines):
     flagged = finding("L1", labels.landmarks["L1"])
     answer = prescribe(step, labels, flagged)
     assert answer.slab.contains(labels.landmarks["L1"])
-    assert "covers" in answer.notes[0]
+    assert "10 slices do not cover all" in answer.notes[0]
     too_few = prescribe(step.model_copy(update={"slices": 2}), labels, flagged)
     assert isinstance(too_few, Refusal) and too_few.reason == "field_of_view"
 

