@@ -37,6 +37,8 @@ class ScanObject(Protocol):
 
     def b0_ppm(self, points: np.ndarray) -> np.ndarray: ...
 
+    # Some have `inversion_failure(points)` as well: see `scanner.faults`.
+
 
 class Axis(NamedTuple):
     """Evenly spaced positions in mm, relative to the centre of a geometry."""

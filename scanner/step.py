@@ -5,7 +5,7 @@ A `VirtualScanner` is an object in a magnet with receive coils; a `Step` is a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,11 +22,12 @@ from scanner.header import (
     readout_headers,
 )
 from scanner.noise import correlated_noise, noise_readouts
-from scanner.rasterise import SampledSlice, ScanObject, sample_object
+from scanner.rasterise import SampledSlice, ScanObject, grid, sample_object
 from scanner.sequence import GYROMAGNETIC_MHZ_PER_T, GradientEcho, Protocol, TurboSpinEcho
-from scanner.signal import signals
+from scanner.signal import Signals, signals
 from scanner.simulate import (
     THREADS,
+    Layer,
     coarse_sensitivities,
     encode,
     gradient_echo_layers,
@@ -163,9 +164,7 @@ class Step:
         for sampled in scanner.sampled(protocol):
             sensitivities = coarse_sensitivities(scanner.coils, protocol.geometry, sampled)
             if isinstance(protocol.sequence, TurboSpinEcho):
-                contrasts = [
-                    spin_echo_layers(sampled, levels, protocol, self._echoes, scanner.field_t)
-                ]
+                contrasts = [self._spin_echo_layers(sampled, levels)]
             else:
                 hz = off_resonance_hz(scanner.thing, protocol.geometry, sampled, scanner.field_t)
                 contrasts = [
@@ -173,6 +172,22 @@ class Step:
                     for echo in range(len(protocol.sequence.te_ms))
                 ]
             yield encode(contrasts, sensitivities, sampled, protocol.geometry)
+
+    def _spin_echo_layers(self, sampled: SampledSlice, levels: Signals) -> list[Layer]:
+        """Layers of one slice; where an inversion pulse fails, part of it was never inverted."""
+        scanner, protocol = self.scanner, self.protocol
+        fails = getattr(scanner.thing, "inversion_failure", None)
+        assert isinstance(protocol.sequence, TurboSpinEcho)
+        if fails is None or protocol.sequence.ti_ms is None:
+            return spin_echo_layers(sampled, levels, protocol, self._echoes, scanner.field_t)
+        plain = replace(protocol.sequence, inversion_efficiency=0.0)
+        not_inverted = signals(plain, tissue_table(scanner.field_t))
+        share = fails(grid(protocol.geometry, sampled.origin, sampled.axes).astype(np.float32))
+        layers = []
+        for part, signal in ((1 - share, levels), (share, not_inverted)):
+            piece = replace(sampled, water=sampled.water * part, fat=sampled.fat * part)
+            layers += spin_echo_layers(piece, signal, protocol, self._echoes, scanner.field_t)
+        return layers
 
     def _acquired(self, full: np.ndarray) -> np.ndarray:
         chosen = full[:, :, self.lines.kz, self.lines.ky, self.protocol.first_sample :]
