@@ -108,6 +108,11 @@ def _sequence(asked: exam.Step) -> TurboSpinEcho | GradientEcho:
         return GradientEcho(
             sequence.tr_ms, sequence.te_ms, sequence.flip_deg, sequence.bandwidth_hz_per_pixel
         )
+    if asked.geometry.volumetric:
+        raise UnsupportedStep(
+            f"{asked.name} asks for a 3D turbo spin echo: the virtual scanner has 2D ones, and 3D "
+            "gradient echoes"
+        )
     return TurboSpinEcho(
         sequence.tr_ms,
         sequence.te_ms,

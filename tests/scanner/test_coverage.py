@@ -193,3 +193,8 @@ def test_what_the_virtual_scanner_cannot_do(body, changes, contrast, said):
     wanted = asked(STIR.model_copy(update=changes), contrast=contrast)
     with pytest.raises(UnsupportedStep, match=said):
         coverage_step(quick_exam(body), wanted, OBLIQUE)
+
+
+def test_there_is_no_3d_turbo_spin_echo(body):
+    with pytest.raises(UnsupportedStep, match="3D"):
+        coverage_step(quick_exam(body), asked(volumetric=True), OBLIQUE)
