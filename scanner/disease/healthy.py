@@ -108,7 +108,7 @@ def red_ala(rng: np.random.Generator, spine: LumbarSpine) -> list[Lesion]:
                 Structure.SACRUM,
                 side,
                 "S1",
-                (x, y, z),
+                (x, float(y), float(z)),
                 (float(radii[0]), float(radii[1]), float(radii[2])),
                 float(rng.uniform(0.4, 0.9)),
                 "red_marrow",

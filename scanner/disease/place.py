@@ -95,14 +95,15 @@ def on_endplate(level: Level, upper: bool, x: float, u: float) -> Point:
     """A point of an end plate, just inside the body."""
     w = level.height / 2 - u * float(np.tan(level.wedge / 2)) - 1.0
     y, z = level.to_plane(u, w if upper else -w)
-    return (x, y, z)
+    return (float(x), float(y), float(z))
 
 
 def in_body(rng: np.random.Generator, level: Level, reach: float = 0.6) -> Point:
     """A point in a vertebral body, within ``reach`` of its half axes."""
     half = np.array([level.width, level.depth, level.height]) / 2 * reach
     x, u, w = rng.uniform(-half, half)
-    return (float(x), *level.to_plane(float(u), float(w)))
+    y, z = level.to_plane(float(u), float(w))
+    return (float(x), float(y), float(z))
 
 
 def facet_joint(spine: LumbarSpine, level: Level, side: Side) -> Point | None:

@@ -136,7 +136,7 @@ def metastasis(rng: np.random.Generator, spine: LumbarSpine) -> tuple[Lesion, ..
             first = spine.column.by_name["S1"]
             x = float(rng.uniform(-38, 38))
             y, z = first.to_plane(float(rng.uniform(-4, 10)), float(rng.uniform(-25, 8)))
-            where = (Structure.SACRUM, "S1", (x, y, z))
+            where = (Structure.SACRUM, "S1", (x, float(y), float(z)))
         else:
             level = place.some_vertebra(rng, spine)
             where = (Structure.VERTEBRA, level.name, place.in_body(rng, level, 0.7))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from protocols.findings import FindingType, Side, Structure
+from scanner.exam import quick_exam
 from scanner.phantom import Lesion, LesionError, LesionKind, LumbarSpine, SpineParameters
 from scanner.phantom.lesion_truth import lesion_truth
 from scanner.sequence import TurboSpinEcho
@@ -134,6 +135,16 @@ def test_far_from_lesions_there_is_no_second_tissue(spine):
     far = cube((0, -5, 80), 5.0)
     assert spine.with_lesions((ball(),)).sample(far).lesion is None
     assert spine.sample(CORE).lesion is None
+
+
+def test_an_exam_shows_the_lesion_as_its_points_say(spine):
+    """Through excitation, coils and encoding: dark on T1, bright on STIR, elsewhere the same."""
+    patient = spine.with_lesions((ball(radius=11.0),))
+    for number, low, high in ((0, 0.6, 0.95), (2, 2.0, 6.0)):
+        healthy, ill = (quick_exam(thing)[number].truth()[1] for thing in (spine, patient))
+        middle = (slice(63, 66), slice(61, 64))  # 3.3 mm pixels; the lesion lies 5 mm in front
+        assert low < ill[middle].mean() / healthy[middle].mean() < high
+        np.testing.assert_allclose(ill[:40].mean(), healthy[:40].mean(), rtol=0.01)
 
 
 def test_volume_of_a_ball(spine):
