@@ -53,27 +53,25 @@ def error_of(image: np.ndarray, truth: np.ndarray) -> float:
     return float(np.linalg.norm(difference) / np.linalg.norm(truth))
 
 
-def search(evaluate: Callable[[Schedule], float], rounds: int = 2) -> tuple[Schedule, float]:
-    """Return the best schedule found, and its value."""
+def search(evaluate: Callable[[Schedule], float], ratio: float = 1.6) -> Schedule:
+    """Return the best schedule found: one value after the other, a step of ``ratio`` at a time."""
     values = [1.0, 0.6, 0.4, 1.0, 2.0]
 
     def schedule(v: list[float]) -> Schedule:
         return Schedule(tuple(v[:STEPS]), tuple(v[STEPS:]))
 
     best = evaluate(schedule(values))
-    for number in range(rounds):
-        ratio = 1.6 if number == 0 else 1.25
-        for place in range(len(values)):
-            for direction in (1 / ratio, ratio):
-                while True:
-                    tried = [v * direction if k == place else v for k, v in enumerate(values)]
-                    if place < STEPS and not LEAST_LEVEL <= tried[place] <= 1 / LEAST_LEVEL:
-                        break
-                    found = evaluate(schedule(tried))
-                    if found >= best - 1e-5:
-                        break
-                    values, best = tried, found
-    return schedule([round(v, 4) for v in values]), best
+    for place in range(len(values)):
+        for direction in (1 / ratio, ratio):
+            while True:
+                tried = [v * direction if k == place else v for k, v in enumerate(values)]
+                if place < STEPS and not LEAST_LEVEL <= tried[place] <= 1 / LEAST_LEVEL:
+                    break
+                found = evaluate(schedule(tried))
+                if found >= best - 1e-4:
+                    break
+                values, best = tried, found
+    return schedule([round(v, 4) for v in values])
 
 
 def reconstruct(
@@ -113,7 +111,7 @@ def find_schedule(module: torch.nn.Module, images: Images, seed: int) -> Schedul
         errors = [error_of(image, one.truth) for image, one in zip(found, tuning)]
         return float(np.mean(np.log(np.array(errors) / start)))
 
-    return search(evaluate)[0]
+    return search(evaluate)
 
 
 def measure(

@@ -68,6 +68,16 @@ def test_what_is_trained_is_what_is_run() -> None:
         np.testing.assert_allclose(found, error[0], rtol=2e-2, atol=1e-3 * error.max())
 
 
+def test_the_schedule_found_is_the_best_within_a_step() -> None:
+    target = np.log([0.7, 0.3, 0.9, 4.0, 0.6])
+
+    def evaluate(schedule: Schedule) -> float:
+        return float(np.sum((np.log([*schedule.sigma, *schedule.weight]) - target) ** 2))
+
+    found = recon.search(evaluate, ratio=1.3)
+    assert np.abs(np.log([*found.sigma, *found.weight]) - target).max() < np.log(1.3)
+
+
 def test_training_lessens_the_error(tmp_path: Path) -> None:
     """From random weights, on scans of the first step."""
     torch.manual_seed(1)
