@@ -26,8 +26,8 @@ class Torso:
         wall = np.stack([part.point(0, 0, 0) for part in (*column.bodies, *column.sacrum)])
         order = np.argsort(wall[:, 2])
         spine_y = np.interp(self._z, wall[order, 2], wall[order, 1])
-        kernel = np.hanning(61) / np.hanning(61).sum()
-        self._spine_y = np.convolve(np.pad(spine_y, 30, "edge"), kernel, "valid")
+        kernel = np.hanning(41) / np.hanning(41).sum()
+        self._spine_y = np.convolve(np.pad(spine_y, 20, "edge"), kernel, "valid")
         self._streaks = Waves(rng, 9.0, (1, 1, 7))
         self._lumps = Waves(rng, 34.0)
         self._content = Waves(rng, 26.0)
@@ -42,7 +42,7 @@ class Torso:
         middle = np.interp(p[:, 2], self._z, self._spine_y).astype(np.float32)
         low = np.clip(-(p[:, 2] + 40) / 100, 0, 1)
         half_x = 158 + 14 * low + 0.4 * self._fat
-        behind, ahead = 62 + 0.9 * self._fat, 128 + 0.8 * self._fat
+        behind, ahead = 78 + 0.8 * self._fat, 128 + 0.8 * self._fat
         half_y = (behind + ahead) / 2
         from_centre = (p[:, 1] - middle - (behind - ahead) / 2) / half_y
         r = (np.abs(p[:, 0] / half_x) ** 2.6 + np.abs(from_centre) ** 2.6) ** (1 / 2.6)

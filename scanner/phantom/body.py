@@ -28,6 +28,8 @@ _OUTLINE = np.array(
     ],
     np.float32,
 )
+# How far bone reaches behind the dorsal wall of S1..S5 and Co1.
+_SACRAL_CREST = (24.0, 20.0, 16.0, 12.0, 8.0, 5.0)
 
 
 class Body:
@@ -37,10 +39,25 @@ class Body:
         self._grid = np.arange(-280.0, 270.0, 1.0)
         order = np.argsort(_OUTLINE[:, 0])
         rows = [np.interp(self._grid, _OUTLINE[order, 0], _OUTLINE[order, k]) for k in range(1, 8)]
+        rows[0] = np.maximum(rows[0], self._behind_spine(patient) + rows[6])
         kernel = np.hanning(41)
         kernel /= kernel.sum()
         smooth = [np.convolve(np.pad(row, 20, "edge"), kernel, "valid") for row in rows]
         self._tables = np.stack(smooth).astype(np.float32)
+
+    def _behind_spine(self, patient: Patient) -> np.ndarray:
+        """Least y of the skin: 5 mm behind the processes, the sacral crest and the coccyx."""
+        column = patient.column
+        tips = [
+            level.to_plane(level.depth / 2 + level.canal_ap + 30, -12) for level in column.levels
+        ]
+        tips += [
+            level.to_plane(level.depth / 2 + back, 0)
+            for level, back in zip(column.sacrum, _SACRAL_CREST)
+        ]
+        tips.append((tips[-1][0] - 40, tips[-1][1] - 60))
+        y, z = np.array(sorted(tips, key=lambda tip: tip[1])).T
+        return np.asarray(np.interp(self._grid, z, y) + 5)
 
     def paint(self, canvas: Canvas) -> None:
         """Paint outline, skin, fat and wall; set `canvas.depth` and `canvas.fat_depth`."""

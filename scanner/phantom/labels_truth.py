@@ -118,8 +118,9 @@ def dorsal_cortex(spine: Any, step_mm: float = 1.0) -> dict[str, np.ndarray]:
 
 
 def _bones(spine: LumbarSpine, body: np.ndarray) -> Canvas:
-    """A canvas over body coordinates (point, 3) on which only the bones are painted."""
+    """A canvas over body coordinates (point, 3) with skin and bones, and nothing else."""
     canvas = Canvas(spine._patient, *np.ascontiguousarray(body.T))
+    spine._body.paint(canvas)
     spine._pelvis.paint(canvas)
     spine._vertebrae.paint(canvas)
     return canvas

@@ -190,8 +190,10 @@ class Pelvis:
             1 + 0.4 * rough[2]
         )
         cortex = cortex + 0.5 * canvas.grain(index)
-        canvas.paint(index, ilium < 0, Label.CORTICAL_BONE)
-        paint_marrow(canvas, index, ilium < -cortex, 0.10 + 0.05 * warp[0])
+        # The wings end under the skin of any body.
+        wing = np.maximum(ilium, 5.0 - canvas.depth[index])
+        canvas.paint(index, wing < 0, Label.CORTICAL_BONE)
+        paint_marrow(canvas, index, wing < -cortex, 0.10 + 0.05 * warp[0])
         canvas.sacrum[index] = sacrum
         # The joint counts as bone: no muscle grows into it.
         bone = np.where(open_joint, 0, np.minimum(ilium, sacrum))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import scanner.other_phantom
 from scanner.exam import FRONT_TO_BACK, HEAD_TO_FEET
@@ -152,6 +153,16 @@ def test_the_dorsal_cortex_is_where_bone_ends(spine):
             for k in (-2.5, 2.5)
         ]
         assert sides[0] > 0.85 > 0.2 > sides[1]
+
+
+@pytest.mark.parametrize("slope", [20.0, 55.0])
+def test_bone_stays_under_the_skin(slope):
+    patient = OtherSpine(OtherParameters(sacral_slope_deg=slope, fatness=0.1))
+    y, z = np.meshgrid(np.arange(-20, 160, 2.0), np.arange(-200, 80, 2.0))
+    points = np.stack([0 * y, y, z], axis=-1).astype(np.float32)
+    labels = patient.sample(points).labels
+    bone, air = np.isin(labels, BONE), labels == Label.AIR
+    assert not np.any(ndimage.binary_dilation(bone) & air)
 
 
 @pytest.mark.parametrize("bodies", [4, 6])

@@ -174,6 +174,15 @@ def test_the_torso_has_no_holes_outside_gas(spine, z):
     assert 150 * 100 < 4 * np.count_nonzero(tissue) < 420 * 300
 
 
+@pytest.mark.parametrize("lordosis", [25.0, 48.0, 72.0])
+def test_bone_stays_under_the_skin(lordosis):
+    patient = LumbarSpine(SpineParameters(lordosis_deg=lordosis))
+    x = patient.landmarks()["S2_dorsal_superior"][0]
+    labels = patient.sample(plane([x], np.arange(-20, 160, 2.0), np.arange(-200, 80, 2.0))).labels
+    bone, air = np.isin(labels[0], BONE), labels[0] == Label.AIR
+    assert not np.any(ndimage.binary_dilation(bone) & air)
+
+
 @pytest.mark.parametrize(("age", "low", "high"), [(30, 0.25, 0.40), (75, 0.45, 0.65)])
 def test_marrow_fat_follows_age(age, low, high):
     """PDFF of L1-L4 in the third and fourth decade, and the accepted range in old age."""
