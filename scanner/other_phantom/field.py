@@ -36,6 +36,12 @@ class Waves:
         waves = np.cos(points @ self._vectors + self._phases)
         return np.asarray(waves.sum(axis=1) * np.float32(np.sqrt(2 / _WAVES)))
 
+    def where(self, mask: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """The field at the points of a mask (point), zero at the others: float32 (point)."""
+        field = np.zeros(len(points), np.float32)
+        field[mask] = self(points[mask])
+        return field
+
 
 def rod(points: np.ndarray, start: tuple, end: tuple, radius: float) -> np.ndarray:
     """Distance of points (point, 3) to a rod with round ends."""

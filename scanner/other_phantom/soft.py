@@ -30,7 +30,7 @@ class Torso:
         self._spine_y = np.convolve(np.pad(spine_y, 20, "edge"), kernel, "valid")
         self._streaks = Waves(rng, 9.0, (1, 1, 7))
         self._lumps = Waves(rng, 34.0)
-        self._content = Waves(rng, 26.0)
+        self._tubes = Waves(rng, 26.0)
         self._fine = Waves(rng, 8.0)
         self._muscle_fat = 0.05 + 0.0022 * max(age - 25, 0)
         self._psoas = rng.normal(1, 0.1)
@@ -39,6 +39,7 @@ class Torso:
 
     def paint(self, sheet: Sheet) -> None:
         p, (s, x, d) = sheet.points, sheet.curve.T
+        lumps = self._lumps(p)
         middle = np.interp(p[:, 2], self._z, self._spine_y).astype(np.float32)
         low = np.clip(-(p[:, 2] + 40) / 100, 0, 1)
         half_x = 158 + 14 * low + 0.4 * self._fat
@@ -46,35 +47,36 @@ class Torso:
         half_y = (behind + ahead) / 2
         from_centre = (p[:, 1] - middle - (behind - ahead) / 2) / half_y
         r = (np.abs(p[:, 0] / half_x) ** 2.6 + np.abs(from_centre) ** 2.6) ** (1 / 2.6)
-        depth = (1 - r) * half_y * 0.93 + 1.2 * self._lumps(p)
+        depth = (1 - r) * half_y * 0.93 + 1.2 * lumps
         groove = 7 * np.exp(-((p[:, 0] / 16) ** 2)) * (from_centre > 0)
         depth = depth - groove
         inside = depth > 0
-        texture = self._fine(p)
+        texture = self._fine.where(inside, p)
         sheet.paint(inside, Label.FAT, 1 + 0.02 * texture, 0.92 + 0.02 * texture)
         sheet.paint(inside & (depth < 1.8), Label.SKIN)
         fat = self._fat * (0.55 + 0.45 * np.clip(np.abs(from_centre) * 1.2, 0, 1))
         wall = inside & (depth > fat) & (depth < fat + 13) & (d < 30)
-        streaks = self._streaks(p)
+        streaks = self._streaks.where(inside & (depth > fat), p)
         lean = np.clip(self._muscle_fat + 0.25 * np.clip(streaks - 0.9, 0, 2), 0.02, 0.9)
         sheet.paint(wall, Label.MUSCLE, 1.0, lean)
-        apart = 26 * np.exp(-((x / 40) ** 2)) - 0.10 * np.abs(x) + 3 * self._lumps(p)
+        apart = 26 * np.exp(-((x / 40) ** 2)) - 0.10 * np.abs(x) + 3 * lumps
         belly = inside & (depth > fat + 13) & (d < -4 - apart)
-        self._paint_belly(sheet, belly)
-        self._paint_muscles(sheet, inside & (depth > fat), lean)
+        self._paint_belly(sheet, belly, lumps)
+        self._paint_muscles(sheet, inside & (depth > fat), lean, lumps)
         self._paint_vessels(sheet, s, x, d)
 
-    def _paint_belly(self, sheet: Sheet, belly: np.ndarray) -> None:
-        lumps, content = self._content(sheet.points), self._lumps(sheet.points)
-        loops = belly & (np.abs(sheet.curve[:, 1]) > 24) | belly & (sheet.curve[:, 2] < -62)
-        bowel = loops & (lumps > -0.1)
-        sheet.paint(bowel, Label.BOWEL_WALL)
-        inner = loops & (lumps > 0.3)
+    def _paint_belly(self, sheet: Sheet, belly: np.ndarray, content: np.ndarray) -> None:
+        loops = belly & ((np.abs(sheet.curve[:, 1]) > 24) | (sheet.curve[:, 2] < -62))
+        tube = self._tubes.where(loops, sheet.points)
+        sheet.paint(loops & (tube > -0.1), Label.BOWEL_WALL)
+        inner = loops & (tube > 0.3)
         sheet.paint(inner, Label.BOWEL_CONTENT, 0.9 + 0.1 * content, 0.08)
         sheet.paint(inner & (content > 0.7), Label.BOWEL_FLUID)
         sheet.paint(inner & (content < -0.9), Label.BOWEL_GAS)
 
-    def _paint_muscles(self, sheet: Sheet, inside: np.ndarray, lean: np.ndarray) -> None:
+    def _paint_muscles(
+        self, sheet: Sheet, inside: np.ndarray, lean: np.ndarray, lumps: np.ndarray
+    ) -> None:
         s, x, d = sheet.curve.T
         ax = np.abs(x)
         tail = np.clip((s + 20) / 130, 0, 1)
@@ -89,7 +91,6 @@ class Torso:
         sheet.paint(inside & (psoas < 1) & (s > -170), Label.MUSCLE, 1.0, 0.5 * lean + 0.01)
         square = np.hypot((ax - 66) / 20, (d + 2) / 9)
         sheet.paint(inside & (square < 1) & (s < -15) & (s > -135), Label.MUSCLE, 1.0, lean)
-        lumps = self._lumps(sheet.points)
         z = sheet.points[:, 2] - self._s1[2] + 6 * lumps
         flank = np.hypot((ax - 92) / 50, np.clip(z + 20, 0, None) / 26)
         gluteal = inside & (flank < 1) & (d > -60 + 5 * lumps)
@@ -178,7 +179,7 @@ class Canal:
         cord = np.hypot(x / (4.5 * thin + 0.01), (off - 0.8) / (3.6 * thin + 0.01)) < 1
         sheet.paint(inside & cord, Label.CORD)
         spread = np.clip((s - self.conus + 25) / 60, 0, 1)
-        strands = self._strands(np.stack([x * 1.6, d * 1.6, s], axis=1))
+        strands = self._strands.where(inside, np.stack([x * 1.6, d * 1.6, s], axis=1))
         dorsal = off > 2.0 - 3.2 * spread
         roots = inside & ~cord & (s > self.conus - 25) & (strands > 0.55 + 0.3 * spread) & dorsal
         sheet.paint(roots & (r < 0.93), Label.NERVE)
