@@ -92,7 +92,7 @@ class EngineSettings(_Section):
     site: Path = Path("weights")
     public_key: Path | None = None
     plans: Path | None = None
-    runtime: Literal["onnx", "openvino", "torch", "tensorrt"] = "onnx"
+    runtime: Literal["onnx", "openvino", "openvino-int8", "torch", "tensorrt"] = "onnx"
     precision: Literal["fp32", "fp16", "bf16"] | None = None
     strength: float = Field(default=100, ge=0, le=100)
     deadline_ms: float | None = Field(default=None, gt=0)

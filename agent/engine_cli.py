@@ -1,6 +1,7 @@
 """`boreside engine`: the networks of the store, and whether they run here."""
 
 import statistics
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,12 +61,12 @@ def verify(
 ) -> None:
     """Let every engine prove itself on its golden vector, and time it, on every runtime here.
 
-    What cannot be run here says "not run", and why. The exit status is 1 where weights are refused
-    or an engine does not prove itself.
+    What cannot be run here says "not run", and why. The exit status is 1 where weights are refused,
+    an engine does not prove itself, or the runtime of the settings is here and cannot run.
     """
     from agent.engines import options, store
     from engines.engine import RUNTIMES, open_engine
-    from engines.errors import EngineUnavailable
+    from engines.errors import EngineUnavailable, NotReproduced
 
     settings = _settings(config)
     sizes = size or [160, 256, 320]
@@ -89,10 +90,12 @@ def verify(
             try:
                 engine = open_engine(weights, runtime, asked)
             except EngineUnavailable as error:
-                missing = isinstance(error.__cause__, ImportError)
-                failed |= not missing and runtime == settings.engines.runtime
-                table.add_row(label, runtime, "not run")
-                reasons.append(f"{label} on {runtime} not run: {error.reason}")
+                wrong = isinstance(error, NotReproduced)
+                is_here = not isinstance(error.__cause__, ImportError)
+                failed |= wrong or (is_here and runtime == settings.engines.runtime)
+                said = "differs" if wrong else "not run"
+                table.add_row(label, runtime, f"[red]{said}[/red]" if wrong else said)
+                reasons.append(f"{label} on {runtime} {said}: {error.reason}")
                 continue
             times = [f"{_latency(engine, n):.1f}" for n in sizes]
             table.add_row(label, engine.runtime, f"{engine.prove():.1e}", *times)
@@ -136,9 +139,17 @@ def add(
     _console.print(f"added {weights.manifest.label}", markup=False, highlight=False)
 
 
+class Built(StrEnum):
+    """Runtimes that need something built."""
+
+    TENSORRT = "tensorrt"
+    OPENVINO_INT8 = "openvino-int8"
+
+
 @app.command()
 def build(
     name: Annotated[str, typer.Argument(help="Network.")],
+    runtime: Annotated[Built, typer.Option(help="For what.")] = Built.TENSORRT,
     shape: Annotated[
         list[str] | None,
         typer.Option(help="SLICESxYxX of a protocol, such as 1x320x320; again for more."),
@@ -146,16 +157,27 @@ def build(
     dynamic: Annotated[
         bool, typer.Option(help="Also one engine for all other matrices up to 512.")
     ] = True,
-    precision: Annotated[str, typer.Option(help="fp16, bf16 or fp32.")] = "fp16",
+    precision: Annotated[str, typer.Option(help="Of TensorRT: fp16, bf16 or fp32.")] = "fp16",
+    calibration: Annotated[
+        Path | None, typer.Option(help="Folder of your images, for int8.")
+    ] = None,
     config: Config = None,
 ) -> None:
-    """Build TensorRT engines of a network, for this GPU; at commissioning, never while scanning."""
+    """Build what a runtime needs, for this machine; at commissioning, never while scanning.
+
+    TensorRT: engines for this GPU. OpenVINO in int8: a model that is kept only if it makes as good
+    images as fp32 from a part of yours; what it was measured at is printed, and it is never chosen
+    by itself.
+    """
     from agent.engines import options, store
     from engines.errors import EngineUnavailable
 
     settings = _settings(config)
     try:
         weights = store(settings.engines).open(name)
+        if runtime == Built.OPENVINO_INT8:
+            _build_int8(weights, calibration, options(settings.engines, settings.threads))
+            return
         from engines import tensorrt_runtime
 
         profiles = [
@@ -168,11 +190,23 @@ def build(
         asked = options(settings.engines, settings.threads, precision)
         paths = tensorrt_runtime.build(weights, profiles, asked)
     except ImportError as error:
-        raise _give_up(ImportError(f"TensorRT cannot be run here: {error}")) from None
+        said = (
+            "TensorRT cannot be run" if runtime == Built.TENSORRT else f"{runtime} cannot be built"
+        )
+        raise _give_up(ImportError(f"{said} here: {error}")) from None
     except (EngineUnavailable, ValueError, OSError) as error:
         raise _give_up(error) from None
     for path in paths:
         _console.print(str(path), markup=False, highlight=False)
+
+
+def _build_int8(weights: Any, calibration: Path | None, options: Any) -> None:
+    if calibration is None:
+        raise ValueError("expected --calibration with a folder of images")
+    from engines.int8 import build
+
+    path, quality = build(weights, calibration, options)
+    _console.print(f"{path}\n{quality}", markup=False, highlight=False)
 
 
 def _parse_shape(text: str, multiple: int) -> tuple[int, int, int]:

@@ -22,12 +22,13 @@ from engines.errors import EngineUnavailable, NotReproduced
 from engines.manifest import Manifest
 from engines.store import Store, Weights
 
-RUNTIMES = ("onnx", "openvino", "torch", "tensorrt")
+RUNTIMES = ("onnx", "openvino", "openvino-int8", "torch", "tensorrt")
 
 DEFAULT_RUNTIME = "onnx"
 
-TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-3}
-"""Relative root-mean-square difference to the golden vector that a precision may have."""
+TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-3, "int8": 1e-3}
+"""Relative root-mean-square difference to the golden vector that a precision may have; in int8, to
+what it was when its quality was measured."""
 
 FURTHER = 4
 """Times as much may what is not the image differ, such as its predicted error."""
@@ -103,7 +104,7 @@ class Options:
     threads : int
         CPU threads.
     precision : str or None
-        "fp32", "fp16" or "bf16"; None for the runtime's own.
+        "fp32", "fp16", "bf16" or "int8"; None for the runtime's own.
     plans : Path or None
         Folder of compiled engines (`engines.store.PlanCache`).
     """
@@ -308,7 +309,8 @@ def open_engine(weights: Weights, runtime: str, options: Options) -> LoadedEngin
     """As `load_engine`, with weights which were read already."""
     label = f"{weights.manifest.name} {weights.manifest.version}"
     try:
-        session = import_module(f"engines.{runtime}_runtime").open_session(weights, options)
+        module = import_module(f"engines.{runtime.replace('-', '_')}_runtime")
+        session = module.open_session(weights, options)
         engine = LoadedEngine(weights, session)
         engine.prove()
     except EngineUnavailable:

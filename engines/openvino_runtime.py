@@ -10,21 +10,28 @@ from typing import Any
 
 import openvino
 
-from engines.engine import Options
+from engines.engine import Golden, Options
 from engines.store import Weights
 
 
 class OpenVinoSession:
-    """A `Session` on OpenVINO."""
+    """A `Session` on OpenVINO.
+
+    Parameters
+    ----------
+    model : tuple of bytes
+        An ONNX model; or OpenVINO's own graph and its values.
+    threads : int
+    """
 
     precision = "fp32"
     takes_tensors = False
-    golden = None
+    golden: Golden | None = None
 
-    def __init__(self, model: bytes, threads: int) -> None:
+    def __init__(self, model: tuple[bytes, ...], threads: int) -> None:
         core = openvino.Core()
         compiled = core.compile_model(
-            core.read_model(model),
+            core.read_model(*model),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "f32",
@@ -48,4 +55,4 @@ def open_session(weights: Weights, options: Options) -> OpenVinoSession:
     """Open a network's `model.onnx`."""
     if options.precision not in (None, "fp32"):
         raise ValueError(f"expected fp32, got {options.precision}")
-    return OpenVinoSession(weights.files["model.onnx"], options.threads)
+    return OpenVinoSession((weights.files["model.onnx"],), options.threads)

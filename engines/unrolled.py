@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import array_api_compat
-import numpy as np
 import scipy.fft
 
 CHUNK_BYTES = 2 << 20

@@ -46,7 +46,7 @@ def test_changed_weights_are_refused(tmp_path, tiny_network, engine):
     (folder / "card.md").write_text("Heals everything.\n")
     status, text = engine("list")
     assert status == 1 and "refused" in text
-    status, text = engine("verify")
+    status, text = engine("verify", "tiny")
     assert status == 1 and "card.md: expected SHA-256" in text
     status, text = engine("add", folder)
     assert status == 2 and "WeightsRefused" in text
@@ -74,3 +74,31 @@ def test_tensorrt_is_not_claimed_where_it_is_not(tmp_path, tiny_network, engine)
     status, text = engine("build", "tiny", "--shape", "1x64x64")
     assert status == 2
     assert "TensorRT cannot be run here" in text or "expected weights.npz" in text
+
+
+def test_int8_is_built_from_images(tmp_path, tiny_network, engine):
+    pytest.importorskip("openvino", reason="needs OpenVINO, of the extra openvino")
+    tiny_network.write(tmp_path / "weights")
+    build = ("build", "tiny", "--runtime", "openvino-int8")
+    status, text = engine(*build)
+    assert status == 2 and "expected --calibration with a folder of images" in text
+    (tmp_path / "none").mkdir()
+    status, text = engine(*build, "--calibration", tmp_path / "none")
+    assert status == 2 and "none: expected files of .npy" in text
+    assert (
+        "tiny 1.0 on openvino-int8 not run: no int8 model was built" in engine("verify", "tiny")[1]
+    )
+
+
+def test_a_runtime_that_differs_is_not_called_not_run(tmp_path, tiny_network, engine):
+    from engines.manifest import parse_manifest
+    from engines.store import Store, seal, write_golden
+
+    folder = tiny_network.write(tmp_path / "weights")
+    inputs, outputs = Store(site=tmp_path / "weights").open("tiny").golden()
+    write_golden(folder / "golden.npz", inputs, {"planes": outputs["planes"] * 1.02})
+    seal(folder, parse_manifest((folder / "manifest.json").read_bytes()))
+    status, text = engine("verify", "tiny")
+    assert status == 1
+    assert "tiny 1.0 on onnx differs: " in text and "from the golden vector by 0.02" in text
+    assert "tiny 1.0 on tensorrt not run: " in text

@@ -58,3 +58,22 @@ def unet_store(tmp_path_factory):
 def uncertain_store(tmp_path_factory):
     """As `unet_store`; the network also predicts its error."""
     return _unet(tmp_path_factory, uncertainty=True)
+
+
+@pytest.fixture(scope="session")
+def exported_store(tmp_path_factory):
+    """Store with the untrained denoiser "small" 1 as training exports it: for every runtime."""
+    torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra train")
+    pytest.importorskip("onnxscript", reason="needs onnxscript, of the extra train")
+    from engines.nets import build
+    from engines.training.export import describe, export
+
+    architecture = {"name": "bias-free-unet", "channels": [8, 8, 8], "blocks": [1, 1, 1]}
+    architecture["uncertainty"] = True
+    torch.manual_seed(5)
+    state = build(architecture).state_dict()
+    torch.nn.init.normal_(state["tail.weight"], std=0.02)
+    about = describe("small", "1", "denoiser", uncertainty=True, architecture=architecture)
+    folder = tmp_path_factory.mktemp("weights") / "small" / "1"
+    export(folder, state, about, "Not trained.")
+    return Store(site=folder.parents[1])
