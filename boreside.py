@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import agent.cli
+import agent.protocol_cli
 import agent.train_cli
 import scanner.cli
 
@@ -15,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="The agent beside the scanner bore.
 app.add_typer(agent.cli.app)
 app.add_typer(scanner.cli.app)
 app.add_typer(agent.train_cli.app, name="train")
+app.add_typer(agent.protocol_cli.app, name="protocol")
 
 
 @app.command()
