@@ -1,22 +1,16 @@
-"""The audit: what it records of an exam, how it goes on after crashes, and one writer at a time."""
+"""The audit: what it records of an exam, without identity, and one writer at a time."""
 
 import hashlib
 import json
-import resource
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agent.audit import Audit, salt_file
-from agent.audit_chain import AuditDamaged, AuditError, AuditLocked, records, verify
+from agent.audit_chain import AuditError, AuditLocked, records, verify
 from agent.audit_records import (
     EvaluationEntry,
     Event,
@@ -25,7 +19,6 @@ from agent.audit_records import (
     ReplyEntry,
     RequestEntry,
     ScanEntry,
-    TornEntry,
 )
 from agent.trigger_states import Decision, ExamContext, Progress, Standing, State
 from agent.triggers import Triggers
@@ -304,137 +297,3 @@ def test_threads_share_a_writer(audit: Audit, folder: Path) -> None:
         thread.join()
     found = verify(folder)
     assert (found.records, found.problems) == (12, [])
-
-
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(cuts=st.lists(st.integers(0, 2000), min_size=1, max_size=3))
-def test_what_was_torn_stays_and_is_on_record(
-    tmp_path_factory: pytest.TempPathFactory, cuts: list[int]
-) -> None:
-    """Each cut is a crash that left so many bytes of a line."""
-    folder = tmp_path_factory.mktemp("torn") / "audit"
-    with Audit(folder) as audit:
-        audit.findings(findings())
-    whole = lines(folder)[0].rstrip(b"\n")
-    tails = []
-    for cut in cuts:
-        latest = sorted(folder.glob("audit-*"))[-1]
-        with open(latest, "ab") as file:
-            file.write(whole[:cut])
-        tails.append((latest, whole[:cut]))
-        found = verify(folder)
-        assert (len(found.torn), found.problems) == (int(cut > 0), [])
-        with Audit(folder):
-            pass
-    with Audit(folder) as audit:
-        audit.findings(findings())
-    found = verify(folder)
-    assert (found.torn, found.problems) == ([], [])
-    told = [
-        tail
-        for record in records(folder)
-        if isinstance(record.entry, TornEntry)
-        for tail in record.entry.tails
-    ]
-    torn = [(path, tail) for path, tail in tails if tail]
-    assert [(each.file, each.bytes) for each in told] == [(p.name, len(t)) for p, t in torn]
-    assert all(path.read_bytes().endswith(tail) for path, tail in torn)
-
-
-def test_a_record_about_torn_lines_may_be_torn_itself(folder: Path) -> None:
-    with Audit(folder) as audit:
-        audit.findings(findings())
-    for number in (1, 2, 3):
-        with open(folder / f"audit-{number:06d}.jsonl", "ab") as file:
-            file.write(b'{"version":"1","sequ')
-    with Audit(folder) as audit:
-        audit.findings(findings())
-    assert [record.entry.kind for record in records(folder)] == ["findings", "torn", "findings"]
-    _, entry, _ = [record.entry for record in records(folder)]
-    assert isinstance(entry, TornEntry)
-    assert len(entry.tails) == 3
-    assert not verify(folder).problems
-
-
-def test_a_crash_before_the_head_was_written_leaves_it_one_behind(folder: Path) -> None:
-    with Audit(folder) as audit:
-        audit.findings(findings())
-        behind = (folder / "head.json").read_bytes()
-        audit.findings(findings())
-    (folder / "head.json").write_bytes(behind)
-    assert not verify(folder).problems
-    with Audit(folder) as audit:
-        audit.findings(findings())
-    found = verify(folder)
-    assert (found.records, found.problems) == (3, [])
-
-
-@pytest.mark.parametrize("damage", ["cut off", "changed", "no head"])
-def test_a_damaged_end_is_not_written_over(folder: Path, damage: str) -> None:
-    with Audit(folder) as audit:
-        write_exam(audit)
-    path = folder / "audit-000001.jsonl"
-    if damage == "cut off":
-        path.write_bytes(b"".join(lines(folder)[:-1]))
-    elif damage == "changed":
-        path.write_bytes(path.read_bytes().replace(b'"left"', b'"none"', 1))
-    else:
-        (folder / "head.json").unlink()
-    with pytest.raises(AuditDamaged, match="go on with a new one"):
-        Audit(folder)
-
-
-def test_a_full_disk_is_an_error_and_later_records_go_on(folder: Path) -> None:
-    """The limit on the size of files stands for the disk: the record is cut in its middle."""
-    with Audit(folder) as audit:
-        audit.findings(findings())
-        size = (folder / "audit-000001.jsonl").stat().st_size
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 200, limits[1]))
-        try:
-            with pytest.raises(AuditError, match=r"cannot write the audit: .*File too large"):
-                audit.findings(findings())
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        audit.findings(findings())
-    assert [record.entry.kind for record in records(folder)] == ["findings", "torn", "findings"]
-    assert not verify(folder).problems
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from agent.audit import Audit
-from protocols.findings import ExamFindings
-
-with Audit(Path(sys.argv[1]), max_bytes=5000) as audit:
-    while True:
-        record = audit.findings(ExamFindings(exam="e", series=("stir_sag",) * 40))
-        print(record.sequence, record.sha256, flush=True)
-"""
-
-
-def test_killed_at_any_moment_what_was_acknowledged_is_there(folder: Path) -> None:
-    acknowledged: list[str] = []
-    for kill_after in (1, 8, 19):
-        command = [sys.executable, "-c", WRITER, str(folder)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout
-            for _ in range(kill_after):
-                acknowledged.append(writer.stdout.readline().strip())
-            # The writer goes on writing meanwhile.
-            assert not verify(folder).problems
-            writer.send_signal(signal.SIGKILL)
-            acknowledged += writer.stdout.read().splitlines()
-        assert writer.returncode == -signal.SIGKILL
-        found = verify(folder)
-        assert found.problems == []
-        assert len(found.torn) <= 1
-        there = {f"{each.sequence} {each.sha256}" for each in records(folder)}
-        assert there >= set(acknowledged)
-    with Audit(folder) as audit:
-        audit.findings(findings())
-    found = verify(folder)
-    assert (found.torn, found.problems) == ([], [])
