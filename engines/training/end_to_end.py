@@ -2,7 +2,8 @@
 
 What the denoiser learnt of noise is right for white noise; what is left of undersampling is not
 white. So the network is trained on through all steps of `engines.unrolled`, data consistency
-included (Aggarwal et al., MoDL, IEEE Trans Med Imaging 38 (2019) 394). At the same time it learns
+included (Aggarwal et al., MoDL, IEEE Trans Med Imaging 38 (2019) 394), and so are the few numbers
+of its `Schedule`. At the same time it learns
 how large its own error is, by the likelihood of a normal distribution (Kendall and Gal, NeurIPS
 2017); that does not change the image.
 """
@@ -29,13 +30,19 @@ CHECKPOINT_STEPS = 100
 AHEAD = 8
 """Steps whose scans are made before they are needed."""
 
+START = Schedule(sigma=(0.8, 0.6, 0.4), weight=(1.0, 2.0))
+"""The schedule to begin with."""
+
+NUMBERS_RATE = 20.0
+"""Learning rate of its numbers, over that of the network."""
+
 STRONG = 3e-3
 """Error which counts as much as noise, as a part of the signal."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what comes out, but the denoiser, the schedule and the folder of images.
+    """All that decides what comes out, but the denoiser and the folder of images.
 
     Attributes
     ----------
@@ -158,6 +165,12 @@ def forward(
     return image, log_error[:, 0], scale
 
 
+def schedule_of(numbers: Any) -> Schedule:
+    """Return the schedule of noise levels and weights in one row."""
+    count = len(START.sigma)
+    return Schedule(tuple(numbers[:count]), tuple(numbers[count:]))
+
+
 def loss_of(
     image: torch.Tensor, log_error: torch.Tensor, scale: torch.Tensor, batch: dict[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -174,14 +187,13 @@ def loss_of(
 def train(
     architecture: dict[str, Any],
     state: dict[str, torch.Tensor],
-    schedule: Schedule,
     recipe: Recipe,
     folder: Path,
     images: Path | None,
     device: str,
     report: Callable[[int, float], None],
-) -> dict[str, torch.Tensor]:
-    """Train, or go on with a training; returns the averaged weights.
+) -> tuple[dict[str, torch.Tensor], Schedule]:
+    """Train, or go on with a training; returns the averaged weights and the schedule.
 
     Parameters
     ----------
@@ -189,7 +201,6 @@ def train(
         With ``uncertainty``.
     state : dict
         The denoiser's weights, to begin with.
-    schedule : Schedule
     recipe : Recipe
     folder : Path
         Of the checkpoint.
@@ -202,9 +213,14 @@ def train(
     module = build(architecture)
     module.load_state_dict(state, strict=False)
     module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.peak_rate, weight_decay=1e-4)
-    averaged, start = Averaged(module, decay=0.99), 0
-    described = {**plain(recipe), **plain(schedule)}
+    numbers = torch.nn.Parameter(torch.tensor([*START.sigma, *START.weight], device=device).log())
+    rates = {0: 1.0, 1: NUMBERS_RATE}
+    groups: list[dict[str, Any]] = [
+        {"params": list(module.parameters())},
+        {"params": [numbers], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, weight_decay=1e-4)
+    averaged, start, described = Averaged(module, decay=0.99), 0, plain(recipe)
     kept = load(folder / "recon.pt")
     if kept is not None:
         if kept["recipe"] != described:
@@ -216,13 +232,14 @@ def train(
         examples(recipe, Images(recipe.seed + 3000, images), start), start
     ):
         batch = {name: part.to(device) for name, part in batch.items()}
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, recipe.steps, recipe.peak_rate, warm_up=50)
-        image, log_error, scale = forward(module, batch, schedule)
+        rate = learning_rate(step, recipe.steps, recipe.peak_rate, warm_up=50)
+        for place, group in enumerate(optimiser.param_groups):
+            group["lr"] = rate * rates[place]
+        image, log_error, scale = forward(module, batch, schedule_of(numbers.exp()))
         error, likelihood = loss_of(image, log_error, scale, batch)
         optimiser.zero_grad()
         (error + likelihood).backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_([*module.parameters(), numbers], 1.0)
         optimiser.step()
         averaged.update(module, step)
         report(step, float(error.detach()))
@@ -233,6 +250,9 @@ def train(
                 module=module.state_dict(),
                 optimiser=optimiser.state_dict(),
                 averaged=averaged.state,
+                numbers=numbers.detach(),
                 step=step + 1,
             )
-    return averaged.state
+    return averaged.state, schedule_of(
+        [round(value, 4) for value in numbers.detach().exp().tolist()]
+    )

@@ -1,9 +1,4 @@
-"""The unrolled reconstruction from a trained denoiser: its schedule, its training, its figures.
-
-First the noise levels which the denoiser is told in each step and the weights of its images in the
-data consistency are found, by coordinate search on synthetic scans. Then the network is trained on
-through all steps (`engines.training.end_to_end`).
-"""
+"""The unrolled reconstruction from a trained denoiser: its training, its figures, its card."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import scipy.ndimage
 import torch
-from pydantic import TypeAdapter
 
 from engines.manifest import Limits, parse_manifest
 from engines.nets import build
@@ -27,12 +21,8 @@ from engines.unrolled import Schedule, unrolled
 MOST_SIGMAS = 4.0
 """What each step may take away from a pixel."""
 
-STEPS = 3
 FACTORS = (2, 3, 4, 6)
 LEVELS = (5.0, 12.0, 40.0, 200.0)
-LEAST_LEVEL = 0.25
-"""Of the noise which the network is told; with less, a step would be none."""
-
 HELD_OUT_SCANS = 4
 """Of each factor and level."""
 
@@ -51,27 +41,6 @@ def error_of(image: np.ndarray, truth: np.ndarray) -> float:
     """Return the relative root-mean-square error of the magnitude."""
     difference = np.abs(image) - np.abs(truth)
     return float(np.linalg.norm(difference) / np.linalg.norm(truth))
-
-
-def search(evaluate: Callable[[Schedule], float], ratio: float = 1.6) -> Schedule:
-    """Return the best schedule found: one value after the other, a step of ``ratio`` at a time."""
-    values = [1.0, 0.6, 0.4, 1.0, 2.0]
-
-    def schedule(v: list[float]) -> Schedule:
-        return Schedule(tuple(v[:STEPS]), tuple(v[STEPS:]))
-
-    best = evaluate(schedule(values))
-    for place in range(len(values)):
-        for direction in (1 / ratio, ratio):
-            while True:
-                tried = [v * direction if k == place else v for k, v in enumerate(values)]
-                if place < STEPS and not LEAST_LEVEL <= tried[place] <= 1 / LEAST_LEVEL:
-                    break
-                found = evaluate(schedule(tried))
-                if found >= best - 1e-4:
-                    break
-                values, best = tried, found
-    return schedule([round(v, 4) for v in values])
 
 
 def reconstruct(
@@ -96,22 +65,6 @@ def reconstruct(
         return image, None
     scale = max(np.percentile(np.abs(prepared[0]), 99), np.median(prepared[1]))
     return image, np.exp(latest[0]) * np.float32(scale)
-
-
-def find_schedule(module: torch.nn.Module, images: Images, seed: int) -> Schedule:
-    """Return the schedule with the least error over scans of all `FACTORS` and `LEVELS`."""
-    tuning = scans(images, seed, 0)
-    prepared = [prepare(one) for one in tuning]
-    start = [error_of(ready[0], one.truth) for one, ready in zip(tuning, prepared)]
-
-    def evaluate(schedule: Schedule) -> float:
-        found = [
-            reconstruct(one, ready, module, schedule)[0] for one, ready in zip(tuning, prepared)
-        ]
-        errors = [error_of(image, one.truth) for image, one in zip(found, tuning)]
-        return float(np.mean(np.log(np.array(errors) / start)))
-
-    return search(evaluate)
 
 
 def measure(
@@ -162,18 +115,10 @@ def make_recon(
     source = parse_manifest((denoiser / "manifest.json").read_bytes())
     arrays = arrays_of((denoiser / "weights.npz").read_bytes())
     state = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    module = build(source.architecture)
-    module.load_state_dict(state)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "schedule.json"
-    if kept.is_file():
-        schedule = TypeAdapter(Schedule).validate_json(kept.read_bytes())
-    else:
-        schedule = find_schedule(module.eval(), Images(recipe.seed + 1000, images), recipe.seed)
-        kept.write_bytes(TypeAdapter(Schedule).dump_json(schedule))
     architecture = {**source.architecture, "uncertainty": True, "limit": MOST_SIGMAS}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    state = train(architecture, state, schedule, recipe, folder, images, device, report)
+    state, schedule = train(architecture, state, recipe, folder, images, device, report)
     state = {name: value.cpu() for name, value in state.items()}
     module = build(architecture)
     module.load_state_dict(state)
@@ -183,7 +128,7 @@ def make_recon(
     training = {
         "command": command,
         "start": f"the weights of {source.name} {source.version}",
-        "schedule": f"coordinate search on {len(FACTORS) * len(LEVELS)} synthetic scans",
+        "schedule": "trained with the network",
         "recipe": asdict(recipe),
     }
     manifest = describe(
@@ -238,11 +183,12 @@ than {MOST_SIGMAS:g} times the noise it is told of.
 
     {command}
 
-Noise levels {schedule.sigma} and weights {schedule.weight}, found by coordinate search on
-{len(FACTORS) * len(LEVELS)} synthetic scans; then {recipe.steps} steps of {recipe.batch} scans of
-{recipe.window[0]} x {recipe.window[1]}, seed {recipe.seed}: random smooth coils (5 to 12), R
-{recipe.factors[0]} to {recipe.factors[1]}, uniform and random lines with 24 in the centre, partial
-Fourier, SNR {recipe.snr[0]:g} to {recipe.snr[1]:g}.
+{recipe.steps} steps of {recipe.batch} scans of {recipe.window[0]} x {recipe.window[1]}, seed
+{recipe.seed}: random smooth coils (5 to 12), R {recipe.factors[0]} to {recipe.factors[1]}, uniform
+and random lines with 24 in the centre, partial Fourier, SNR {recipe.snr[0]:g} to
+{recipe.snr[1]:g}. Trained with the network: the noise levels which it is told,
+{schedule.sigma} of those of SENSE, and the weights of its images in the data consistency,
+{schedule.weight}.
 
 ## Measured
 
