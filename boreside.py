@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import agent.audit_cli
 import agent.cli
 import agent.protocol_cli
 import agent.train_cli
@@ -17,6 +18,7 @@ app.add_typer(agent.cli.app)
 app.add_typer(scanner.cli.app)
 app.add_typer(agent.train_cli.app, name="train")
 app.add_typer(agent.protocol_cli.app, name="protocol")
+app.add_typer(agent.audit_cli.app, name="audit")
 
 
 @app.command()
