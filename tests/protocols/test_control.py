@@ -1,6 +1,7 @@
 """Control messages: there and back, exactly; hostile input refused in words."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,6 +137,15 @@ def test_what_is_wrong_is_refused_in_words(wrong):
     raw = wrong if isinstance(wrong, bytes) else json.dumps(wrong).encode()
     with pytest.raises(ControlError, match="expected"):
         control.decode(raw)
+
+
+def test_the_examples_for_vendors_are_messages():
+    page = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
+    examples = page.split("```json\n")[1].split("```")[0].split("\n\n")
+    request, reply = (control.decode(example.encode()) for example in examples)
+    assert isinstance(request, CoverageRequest)
+    assert isinstance(reply, CoverageReply)
+    assert reply.request == request.id
 
 
 def test_a_message_too_long_is_not_sent():

@@ -111,7 +111,7 @@ def test_a_reply_whose_handling_failed_comes_again_after_a_restart(
 
 
 def test_a_question_outlives_the_process_that_asked_it(start, connect, question, answer):
-    first = start(request=question())
+    first = start(request=question(countdown_s=600.0))
     peer = connect(first.port)
     peer.say(HELLO)
     asked = peer.hear(CoverageRequest)

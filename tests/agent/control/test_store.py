@@ -31,7 +31,12 @@ def reply(answer, question):
 
 def test_what_counts_is_the_beginning_of_one_life(tmp_path, question, reply):
     store = ControlStore(tmp_path / "store")
-    for number, outcomes in enumerate(itertools.product(Outcome, repeat=3)):
+    yes, no, queued, done = Outcome.ACCEPTED, Outcome.DECLINED, Outcome.SCHEDULED, Outcome.DONE
+    orders = [
+        *itertools.product((yes, no, queued, done), repeat=3),
+        *itertools.product((Outcome.MODIFIED, queued, Outcome.FAILED), repeat=3),
+    ]
+    for number, outcomes in enumerate(orders):
         asked = question(number).id
         store.ask(question(number), 0.0)
         counted = ()
