@@ -81,16 +81,17 @@ def backtest(
     seen: set[str] = set()
     jobs = _jobs(protocols, target, answers, archive)
     for of_protocols in spread(replay_chunk, jobs, workers, ray):
+        for replayed in (result.replayed for result in of_protocols[0]):
+            if replayed.exam in seen:
+                raise BacktestError(
+                    f"{archive}: expected each exam once, got {replayed.exam} again"
+                )
+            if replayed.exam not in truths:
+                raise BacktestError(f"{archive}: expected a truth of exam {replayed.exam}")
+            seen.add(replayed.exam)
         for judge, results in zip(judges, of_protocols):
             for result in results:
-                exam = result.replayed.exam
-                if exam not in truths:
-                    raise BacktestError(f"{archive}: expected a truth of exam {exam}, found none")
-                judge.add(result, truths[exam])
-        exams = [result.replayed.exam for result in of_protocols[0]]
-        if twice := seen.intersection(exams):
-            raise BacktestError(f"{archive}: expected each exam once, got {min(twice)} again")
-        seen.update(exams)
+                judge.add(result, truths[result.replayed.exam])
     if not seen:
         raise BacktestError(f"{archive}: expected exams, found none")
     for protocol, judge in zip(protocols, judges):
