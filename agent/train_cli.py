@@ -109,3 +109,29 @@ def recon(
     recipe = Recipe(seed=seed, steps=Recipe.steps if steps is None else steps)
     with _reporting("recon", recipe.steps) as report:
         print(make_recon(denoiser, out, images, held_out, version, recipe, _command(), report))
+
+
+@app.command()
+def labels(
+    data: Annotated[Path, typer.Option(help="Folder of `boreside phantoms --labels`.")],
+    out: Out = Path("training"),
+    version: Version = "0.1",
+    seed: Seed = 1,
+    steps: Steps = None,
+    threads: Threads = 2,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Write weights of the latest checkpoint, train no more")
+    ] = False,
+) -> None:
+    """Train the labelling of the spine; the same command goes on where it was interrupted."""
+    import torch
+
+    from engines.training.labels import Recipe, train
+    from engines.training.labels_finish import finish_labels
+
+    torch.set_num_threads(threads)
+    recipe = Recipe(seed=seed, steps=Recipe.steps if steps is None else steps)
+    if not finish:
+        with _reporting("labels", recipe.steps) as report:
+            train(recipe, out, data, report)
+    print(finish_labels(out, recipe, version, _command()))

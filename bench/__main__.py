@@ -29,6 +29,8 @@ class Name(StrEnum):
     MEMORY = "memory"
     DENOISE = "denoise"
     RECON_DL = "recon_dl"
+    RECON_GPU = "recon_gpu"
+    LABELS = "labels"
 
 
 def main(

@@ -91,7 +91,7 @@ class Manifest(_Model):
 
     name: str = Field(pattern=NAME_PATTERN)
     version: str = Field(pattern=VERSION_PATTERN)
-    kind: Literal["denoiser", "regulariser"]
+    kind: Literal["denoiser", "regulariser", "labels"]
     architecture: dict[str, Any]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

@@ -177,11 +177,19 @@ def demo(
 @app.command()
 def phantoms(
     folder: Annotated[Path, typer.Argument(help="Where to write the images.")],
-    count: Annotated[int, typer.Option(help="Files, of four images each.")] = 150,
+    count: Annotated[int, typer.Option(help="Patients: a file of each.")] = 150,
     seed: Annotated[int, typer.Option(help="Another seed makes other patients.")] = 1,
-    side: Annotated[int, typer.Option(help="Pixels.")] = 320,
+    side: Annotated[int, typer.Option(help="Pixels of images.")] = 320,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Labelled sagittal slices instead of images.")
+    ] = False,
 ) -> None:
     """Write images of random phantom patients, to train on."""
+    if labels:
+        from scanner.label_data import write_labelled
+
+        write_labelled(folder, count, seed)
+        return
     from scanner.phantom_images import write_phantoms
 
     write_phantoms(folder, count, seed, side)

@@ -4,9 +4,13 @@ from typing import Any
 
 import torch
 
+from engines.nets.labels import LabelUNet
 from engines.nets.unet import BiasFreeUNet
 
-_NETWORKS: dict[str, type[torch.nn.Module]] = {"bias-free-unet": BiasFreeUNet}
+_NETWORKS: dict[str, type[torch.nn.Module]] = {
+    "bias-free-unet": BiasFreeUNet,
+    "label-unet": LabelUNet,
+}
 
 
 def build(architecture: dict[str, Any]) -> torch.nn.Module:

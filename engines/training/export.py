@@ -48,13 +48,14 @@ def export(
     module = build(manifest.architecture)
     module.load_state_dict(state)
     module = module.eval()
+    channels = len(manifest.inputs[0].channels)
     outputs = ["denoised", "log_sigma"][: len(manifest.outputs)]
     sides = {0: torch.export.Dim("batch", min=1, max=256)}
     for axis, name in ((2, "y"), (3, "x")):
         sides[axis] = manifest.multiple_of * torch.export.Dim(f"{name}_blocks", min=2, max=512)
     program = torch.onnx.export(
         module,
-        (torch.zeros(2, 3, 64, 48),),
+        (torch.zeros(2, channels, 64, 48),),
         input_names=["planes"],
         output_names=outputs,
         dynamic_shapes=(sides,),
@@ -67,8 +68,8 @@ def export(
     arrays: dict[str, np.ndarray] = {name: v.cpu().numpy() for name, v in state.items()}
     np.savez(folder / "weights.npz", allow_pickle=False, **arrays)
     rng = np.random.default_rng(manifest.seed)
-    planes = rng.standard_normal((1, 3, 64, 48)).astype(np.float32)
-    planes[:, 2] = 0.1 + 0.2 * rng.random((64, 48), np.float32)
+    planes = rng.standard_normal((1, channels, 64, 48)).astype(np.float32)
+    planes[:, 2:] = 0.1 + 0.2 * rng.random((64, 48), np.float32)
     with torch.no_grad():
         found = module.double()(torch.from_numpy(planes).double())
     results = found if isinstance(found, tuple) else (found,)

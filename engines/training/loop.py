@@ -80,7 +80,10 @@ class Averaged:
         decay = min(self._decay, (step + 1) / (step + 10))
         with torch.no_grad():
             for name, value in module.state_dict().items():
-                self.state[name].lerp_(value, 1 - decay)
+                if value.is_floating_point():
+                    self.state[name].lerp_(value, 1 - decay)
+                else:
+                    self.state[name].copy_(value)
 
 
 def save(path: Path, **content: Any) -> None:
