@@ -165,6 +165,24 @@ class TestSignature:
         store = Store(shipped=tmp_path, public_key=keys / "site.pub")
         assert not store.open("tiny").signed
 
+    def test_weights_are_added_with_their_signature_and_not_without(
+        self, tmp_path, tiny_network, keys
+    ):
+        folder = tiny_network.write(tmp_path / "download")
+        store = Store(site=tmp_path / "site", public_key=keys / "site.pub")
+        with pytest.raises(WeightsRefused, match=r"expected manifest\.sig"):
+            store.add(folder)
+        self._sign(folder, keys / "site.pem")
+        store.add(folder)
+        assert store.open("tiny").signed
+
+    def test_a_changed_byte_is_refused_in_signed_weights_too(self, tmp_path, tiny_network, keys):
+        folder = tiny_network.write(tmp_path)
+        self._sign(folder, keys / "site.pem")
+        _flip(folder / "model.onnx")
+        with pytest.raises(WeightsRefused, match=r"model\.onnx: expected SHA-256"):
+            Store(site=tmp_path, public_key=keys / "site.pub").open("tiny")
+
     def test_a_key_that_is_none_is_refused(self, tmp_path, tiny_network, keys):
         self._sign(tiny_network.write(tmp_path), keys / "site.pem")
         with pytest.raises(WeightsRefused, match="public key"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engines.engine import Options, load_engine, open_engine
-from engines.errors import EngineUnavailable
+from engines.errors import EngineUnavailable, NotReproduced
 
 torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra gpu")
 tensorrt_runtime = pytest.importorskip("engines.tensorrt_runtime")
@@ -137,6 +137,14 @@ def test_an_engine_that_differs_from_its_network_is_not_kept(unet_store, options
     with pytest.raises(ValueError, match=r"differs from its network by 0\.01"):
         build(unet_store.open("unet"), [], options, compiler)
     assert list(Path(options.plans).glob("*.plan")) == []
+
+
+def test_an_engine_proves_itself_on_the_golden_vector_at_load(unet_store, options):
+    build(unet_store.open("unet"), [], options, ProgramKeeper())
+    changed = ProgramKeeper()
+    changed.factor = 1.01
+    with pytest.raises(NotReproduced, match=r"differs from the golden vector by 0\.01"):
+        _open(unet_store, options, changed)
 
 
 def test_without_tensorrt_it_is_unavailable(unet_store, options):
