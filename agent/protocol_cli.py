@@ -138,16 +138,18 @@ def schema() -> None:
 
 
 def known_names() -> "Known":
-    """Return the chains and engines there are here, which steps may name."""
+    """Return the chains, engines and measures there are here, which protocols may name."""
     from agent.chains import CHAINS
     from agent.config import load as settings
     from agent.engines import store
+    from gadgets.measures import NAMES
     from protocols.exam_check import Known
 
     networks = store(settings().engines).networks()
     return Known(
         chains=frozenset(CHAINS),
         engines=frozenset(network.name for network in networks if not network.problem),
+        measures=NAMES,
     )
 
 
