@@ -7,7 +7,7 @@ from html import escape
 Points = Iterable[tuple[float, float]]
 
 WIDTH, HEIGHT = 460, 330
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 46
 
 
 class Chart:

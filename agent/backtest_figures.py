@@ -56,7 +56,7 @@ def sweep(protocols: Sequence[Judged]) -> str:
         chart.line(((up, rate.value or 0) for up, rate in found), style)
         chart.line(((up, rate.value or 0) for up, rate in spared), f"{style} dashed")
         for up in judged.operating_up:
-            chart.upright(up, f"{style} mark", f"{up:g}" if style == "a" else "")
+            chart.upright(up, f"{style} mark", f"{up:g}")
     return chart.svg()
 
 
@@ -70,7 +70,7 @@ def cost(protocols: Sequence[Judged]) -> str:
         chart.line(points, style)
         chart.dots(points, style, 2.5)
         for up in judged.operating_up:
-            chart.upright(up, f"{style} mark", f"{up:g}" if style == "a" else "")
+            chart.upright(up, f"{style} mark", f"{up:g}")
     return chart.svg()
 
 
@@ -82,7 +82,7 @@ def decision(protocols: Sequence[Judged], prevalence: float) -> str:
         (THRESHOLD_PROBABILITIES[0], THRESHOLD_PROBABILITIES[-1]),
         (-0.3 * prevalence, top),
         (0.01, 0.05, 0.1, 0.15, 0.2),
-        [round(prevalence * part, 4) for part in (0, 0.25, 0.5, 0.75, 1)],
+        [tick for tick in _upright_axis(prevalence)[1] if tick < top],
         "threshold probability",
         "net benefit",
         f"decision curve at a prevalence of {prevalence:g}",
@@ -100,5 +100,6 @@ def _curve(of: Reweighted, value: Callable[..., float]) -> list[tuple[float, flo
 
 
 def _upright_axis(most: float) -> tuple[float, list[float]]:
-    step = next((s for s in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if 5 * s >= most), 10.0)
+    """Return the end of an axis from 0 that holds a value, and six ticks."""
+    step = next((s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if 5 * s >= most), 10.0)
     return 5 * step, [round(i * step, 2) for i in range(6)]

@@ -195,6 +195,8 @@ def _figures(result: Backtest) -> str:
         f'<span class="key {style}">{escape(judged.name)}</span>'
         for style, judged in zip("ab", protocols)
     )
+    if len(protocols) > 1:
+        legend += '<span class="soft">Where both are the same, the second covers the first.</span>'
     drawn: list[tuple[str, str, str]] = [
         (
             f"Decision curve at a prevalence of {100 * prevalence:g} %",

@@ -16,7 +16,7 @@ h3.a,th.a{color:var(--a)}h3.b,th.b{color:var(--b)}
 .banner{background:#fff4d6;border-left:4px solid #d99a00;padding:8px 14px;font-weight:600}
 section{background:var(--paper);border:1px solid var(--line);border-radius:10px;
  padding:24px 26px;margin-top:22px;overflow-x:auto}
-.tiles{display:grid;grid-template-columns:repeat(4,1fr);gap:14px;background:none;border:0;padding:0}
+.tiles{display:grid;grid-template-columns:repeat(4,1fr);gap:14px;background:transparent;border:0;padding:0}
 .tile{background:var(--paper);border:1px solid var(--line);border-top:4px solid var(--a);
  border-radius:8px;padding:14px 16px;display:flex;flex-direction:column}
 .tile.b{border-top-color:var(--b)}

@@ -102,8 +102,8 @@ MIMICS = {
 
 NOTES = (
     "All data are simulated: patients, lesions, and what triage says of them.",
-    "Prevalence is that of disease beside an SI joint, wherever it lies; about half of it lies "
-    "outside a lumbar exam.",
+    "Prevalence is that of disease beside an SI joint, wherever it lies; in about four of ten of "
+    "these exams that is outside the imaged volume.",
     "Oedema without disease is a mimic: 6.4 % of patients with back pain, 23.4 % of people without "
     "complaints, 12.5 % of runners, 57.1 % after childbirth (de Winter 2018).",
     "15 sagittal slices show 11-56 % of the sacral rim and 0-24 % of the iliac one.",
