@@ -101,7 +101,17 @@ def compare(
         for part in (50, 99)
     ]
     host = [array.get() if hasattr(array, "get") else array for array in given]
-    expected = unrolled(*host, reference.run, schedule, multiple_of=manifest.multiple_of)
+    kspace, mask, maps, start, noise = host
+    expected = unrolled(
+        kspace,
+        mask,
+        maps,
+        start,
+        noise,
+        reference.run,
+        schedule,
+        multiple_of=manifest.multiple_of,
+    )
     found = whole(*given)[0]
     found = found.get() if hasattr(found, "get") else found
     error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))

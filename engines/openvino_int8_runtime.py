@@ -3,10 +3,15 @@
 Never the default. `engines.int8` makes it from a site's own images and measures it against the fp32
 engine on others; only where both are as good does it serve. What was built for other weights,
 another version or processor is not found; at load it must give what it gave when it was measured.
+Planes with a value beyond all that it was calibrated on, such as a bright spot beside a coil, would
+be cut off: they go through the network in fp32.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import openvino
 
 from engines.engine import Golden, Options
@@ -59,14 +64,45 @@ def passes(quality: Quality) -> bool:
 
 
 class Int8Session(OpenVinoSession):
-    """A `Session` on a quantised model."""
+    """A `Session` on a quantised model.
+
+    Parameters
+    ----------
+    model : tuple of bytes
+        Its graph and its values, as OpenVINO keeps them.
+    peaks : float32 (channel,)
+        Largest magnitude in each channel of the planes which it was calibrated on.
+    weights : Weights
+        For what is beyond these.
+    threads : int
+    golden : tuple of 2 dict or None
+    """
 
     precision = "int8"
 
-    def __init__(self, model: bytes, values: bytes, threads: int, golden: Golden | None) -> None:
-        super().__init__((model, values), threads)
+    def __init__(
+        self,
+        model: tuple[bytes, bytes],
+        peaks: np.ndarray,
+        weights: Weights,
+        threads: int,
+        golden: Golden | None = None,
+    ) -> None:
+        super().__init__(model, threads)
         self.golden = golden
-        self.description = self.description.replace("fp32", "int8")
+        self.description = self.description.replace("fp32", "int8 (fp32 where out of its range)")
+        self._peaks = peaks
+        self._beyond = OpenVinoSession((weights.files["model.onnx"],), threads)
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Sequence[Any]:
+        if (peaks_of(inputs["planes"]) <= self._peaks).all():
+            return super().__call__(inputs)
+        return self._beyond(inputs)
+
+
+def peaks_of(planes: np.ndarray) -> np.ndarray:
+    """Return the largest magnitude in each channel of planes (batch, channel, y, x)."""
+    return np.asarray(np.abs(planes).max(axis=(0, 2, 3)))
 
 
 def open_session(weights: Weights, options: Options) -> Int8Session:
@@ -94,10 +130,14 @@ def open_session(weights: Weights, options: Options) -> Int8Session:
             label, f"its int8 model is not good enough, expected {GATE}, found {quality}"
         )
     arrays = arrays_of(plans[0].content)
-    inputs, _ = weights.golden()
     expected = {spec.name: arrays[f"golden_{spec.name}"] for spec in manifest.outputs}
-    model, values = (arrays[name].tobytes() for name in ("model", "values"))
-    return Int8Session(model, values, options.threads, (inputs, expected))
+    return Int8Session(
+        (arrays["model"].tobytes(), arrays["values"].tobytes()),
+        arrays["peaks"],
+        weights,
+        options.threads,
+        ({"planes": arrays["golden_input"]}, expected),
+    )
 
 
 def key(weights: Weights) -> dict[str, str]:

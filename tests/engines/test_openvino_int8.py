@@ -62,7 +62,7 @@ def test_what_was_built_serves_where_it_is_asked_for(exported_store, built):
     assert "int8" in engine.runtime and engine.reason is None
     fp32 = load_engine("small", store=exported_store, options=options)
     assert "ONNX Runtime" in fp32.runtime and "fp32" in fp32.runtime
-    planes = _planes(2, 3, 64, 48)
+    planes = _planes(2, 3, 64, 48) / 4
     found, expected = engine.outputs(planes), fp32.outputs(planes)
     assert found.keys() == expected.keys() == {"planes", "log_sigma"}
     difference = np.linalg.norm(found["planes"] - expected["planes"])
@@ -71,7 +71,7 @@ def test_what_was_built_serves_where_it_is_asked_for(exported_store, built):
 
 
 def test_threads_do_not_change_the_result(exported_store, built):
-    planes = _planes(1, 3, 64, 64)
+    planes = _planes(1, 3, 64, 64) / 4
     one, two = (
         load_engine(
             "small", runtime=RUNTIME, store=exported_store, options=replace(built[0], threads=n)
@@ -79,6 +79,18 @@ def test_threads_do_not_change_the_result(exported_store, built):
         for n in (1, 2)
     )
     np.testing.assert_array_equal(one, two)
+
+
+def test_a_bright_spot_is_not_cut_off(exported_store, built):
+    """Planes beyond what was calibrated on go through fp32: the very numbers of OpenVINO's."""
+    engine, fp32 = (
+        load_engine("small", runtime=name, store=exported_store, options=built[0])
+        for name in (RUNTIME, "openvino")
+    )
+    planes = _planes(1, 3, 64, 48) / 4
+    assert (engine.run(planes) != fp32.run(planes)).any()
+    planes[0, 0, 20, 20] = 6
+    np.testing.assert_array_equal(engine.run(planes), fp32.run(planes))
 
 
 def test_nothing_is_built_in_the_scan_path(exported_store, tmp_path):
@@ -124,14 +136,15 @@ def test_it_must_give_what_it_gave_when_it_was_measured(exported_store, built, t
         load_engine("small", runtime=RUNTIME, store=exported_store, options=Options(plans=plans))
 
 
-def test_first_and_last_layers_stay_in_single_precision(exported_store):
-    """Of 3 levels with 1 block each: 17 layers, of which head, tail and the error's are ends."""
+@pytest.mark.parametrize(("depth", "layers"), [(1, 3), (3, 7)])
+def test_first_and_last_layers_stay_in_single_precision(exported_store, depth, layers):
+    """Head, tail and the error's; then also the first and the last block, of two layers each."""
     import openvino
 
     model = openvino.Core().read_model(exported_store.open("small").files["model.onnx"])
     kinds = {op.get_friendly_name(): op.get_type_name() for op in model.get_ordered_ops()}
-    found = [kinds[name] for name in ends(model)]
-    assert found.count("Convolution") == 3 and "ConvolutionBackpropData" not in found
+    found = [kinds[name] for name in ends(model, depth)]
+    assert found.count("Convolution") == layers and "ConvolutionBackpropData" not in found
     assert "Subtract" in found and "Relu" not in found
 
 
