@@ -12,11 +12,10 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Generic, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -63,62 +62,87 @@ def spread(
         yield from _on_processes(work, items, workers)
 
 
-@dataclass
-class _Task(Generic[Item]):
-    item: Item
-    future: "Future[Any] | None" = None
+class _Worker:
+    """A process of its own pipe: where it dies, nobody else waits for what it held."""
 
-    @property
-    def finished(self) -> bool:
-        future = self.future
-        return (
-            future is not None
-            and future.done()
-            and not future.cancelled()
-            and not isinstance(future.exception(), BrokenProcessPool)
+    def __init__(self) -> None:
+        # Forked processes would inherit threads and locks of this one.
+        self._spawn = multiprocessing.get_context("spawn")
+        self._start()
+
+    def _start(self) -> None:
+        self._pipe, theirs = self._spawn.Pipe()
+        self._process = self._spawn.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()  # so that its death ends the pipe
+
+    def do(self, work: Callable[[Item], Result], item: Item) -> Result:
+        """Return the result of an item, in another process where this one dies."""
+        for _ in range(ATTEMPTS):
+            try:
+                self._pipe.send((work, item))
+                done, result = self._pipe.recv()
+            except (EOFError, OSError):
+                self.stop()
+                self._start()
+                continue
+            if not done:
+                raise result
+            return result
+        raise FleetError(
+            f"a worker died {ATTEMPTS} times on one item: too little memory, or an item that no "
+            "worker survives"
         )
 
+    def stop(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Forked processes would inherit threads and locks of this one.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+def _serve(pipe: "Connection[Any, Any]") -> None:
+    """Be a worker until the other end is closed."""
+    while True:
+        try:
+            work, item = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = True, work(item)
+        except Exception as error:
+            answer = False, error
+        pipe.send(answer)
 
 
 def _on_processes(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
-    left = iter(items)
-    tasks: deque[_Task[Item]] = deque()
-    lost = 0
-    pool = _pool(workers)
+    crew = [_Worker() for _ in range(workers)]
+    free: SimpleQueue[_Worker] = SimpleQueue()
+    for worker in crew:
+        free.put(worker)
+
+    def do(item: Item) -> Result:
+        worker = free.get()
+        try:
+            return worker.do(work, item)
+        finally:
+            free.put(worker)
+
+    threads = ThreadPoolExecutor(workers)
+    under_way: deque[Future[Result]] = deque()
     try:
-        while True:
-            tasks.extend(_Task(item) for item in islice(left, workers * AHEAD - len(tasks)))
-            if not tasks:
-                return
-            try:
-                for task in tasks:
-                    task.future = task.future or pool.submit(work, task.item)
-                assert tasks[0].future is not None  # handed over just now
-                result = tasks[0].future.result()
-            except BrokenProcessPool:
-                # One dead worker breaks the whole pool; what it had finished is kept.
-                lost += 1
-                if lost == ATTEMPTS:
-                    raise FleetError(
-                        f"workers died {lost} times without a result: too little memory, or an "
-                        "item that no worker survives"
-                    ) from None
-                pool.shutdown(wait=False, cancel_futures=True)
-                pool = _pool(workers)
-                for task in tasks:
-                    task.future = task.future if task.finished else None
-                continue
-            lost = 0
-            tasks.popleft()
-            yield result
+        for item in items:
+            under_way.append(threads.submit(do, item))
+            if len(under_way) == workers * AHEAD:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        threads.shutdown(cancel_futures=True)
+        for worker in crew:
+            worker.stop()
 
 
 def _on_ray(

@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 
 from agent.backtest import Backtest, backtest
+from agent.backtest_target import Target
+from agent.backtest_work import Job, replay_chunk
 from agent.fleet import FleetError, spread
+from agent.replay import Answers
+from protocols.archive import exam_lines
 from protocols.exam_library import library
+from protocols.findings import FindingType, Structure
 from scanner.findings_archive import simulate
 
 LUMBAR = library()["lumbar"].protocol
@@ -85,7 +90,20 @@ def test_two_processes(archive: Path, expected: Backtest) -> None:
     assert backtest([LUMBAR], archive, workers=2) == expected
 
 
-def test_a_process_killed_half_way_changes_nothing(archive: Path, expected: Backtest) -> None:
+def test_a_process_killed_half_way_changes_nothing(archive: Path) -> None:
+    target = Target(FindingType.OEDEMA_LIKE, (Structure.SACRAL_SUBCHONDRAL,))
+    lines = list(exam_lines(archive))
+    jobs = [
+        Job((LUMBAR.model_dump_json(),), target, Answers(), tuple(lines[i : i + 10]))
+        for i in range(0, 120, 10)
+    ]
+    results = spread(replay_chunk, jobs, workers=2)
+    first = next(results)
+    os.kill(own_processes()[0], signal.SIGKILL)
+    assert [first, *results] == [replay_chunk(job) for job in jobs]
+
+
+def test_a_process_killed_at_any_moment_changes_nothing(archive: Path, expected: Backtest) -> None:
     with one_killed(own_processes) as killed:
         result = backtest([LUMBAR], archive, workers=2)
     assert len(killed) == 1
