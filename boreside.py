@@ -8,17 +8,23 @@ from typing import Annotated
 import typer
 
 import agent.audit_cli
+import agent.backtest_cli
 import agent.cli
+import agent.keys_cli
 import agent.protocol_cli
 import agent.train_cli
+import scanner.archive_cli
 import scanner.cli
 
 app = typer.Typer(no_args_is_help=True, help="The agent beside the scanner bore.")
 app.add_typer(agent.cli.app)
 app.add_typer(scanner.cli.app)
+app.add_typer(agent.backtest_cli.app)
+app.add_typer(scanner.archive_cli.app)
 app.add_typer(agent.train_cli.app, name="train")
 app.add_typer(agent.protocol_cli.app, name="protocol")
 app.add_typer(agent.audit_cli.app, name="audit")
+app.add_typer(agent.keys_cli.app, name="keys")
 
 
 @app.command()

@@ -31,6 +31,7 @@ class Name(StrEnum):
     RECON_DL = "recon_dl"
     RECON_GPU = "recon_gpu"
     LABELS = "labels"
+    BACKTEST = "backtest"
 
 
 def main(

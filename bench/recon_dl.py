@@ -46,7 +46,7 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     fft.set_threads(THREADS)
     try:
         rows = [_speed(engine, 1 if quick else 5)]
-        for name, stack in pictures(1 if quick else 2).items():
+        for name, stack in pictures(1).items():
             for factor in FACTORS[2:3] if quick else FACTORS:
                 for level in LEVELS[1:2] if quick else LEVELS:
                     case = f"{name}, R = {factor}, SNR {level:g}"

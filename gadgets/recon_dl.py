@@ -34,6 +34,9 @@ from gadgets.items import Frame, Image, SensitivityMaps
 from gadgets.reconstruct import Reconstruct
 from protocols.header import Header
 
+CAUTION = 1.5
+"""How much further from the truth a network may be than it expects."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -140,7 +143,7 @@ class ReconstructDL(Reconstruct):
         if "log_sigma" in latest:
             y, x = data.shape[1:]
             error = xp.exp(latest["log_sigma"][:, 0, :y, :x]) * np.float32(scale)
-            error = xp.where(noise > 0, error, xp.zeros_like(error))
+            data, error = weighed(data, error, image.data, noise)
         if not all(bool(xp.all(xp.isfinite(a))) for a in (data, error) if a is not None):
             raise Refused("the engine returned NaN or Inf")
         return data, error
@@ -164,6 +167,21 @@ class ReconstructDL(Reconstruct):
             *given, network, schedule, multiple_of=multiple, threads=threads(), check=check
         )
         return image, latest
+
+
+def weighed(data: Any, error: Any, start: Any, noise: Any) -> tuple[Any, Any]:
+    """Return the network's image where it is expected to be better than SENSE, and its error.
+
+    Weights go from one to the other where the error that the network expects, times `CAUTION`,
+    passes the noise of SENSE: strong signals stay as they were measured.
+    """
+    xp = array_api_compat.array_namespace(data)
+    inside = noise > 0
+    ours, theirs = noise**4, (CAUTION * error) ** 4
+    share = ours / xp.where(inside, ours + theirs, xp.ones_like(noise))
+    mean = start + share * (data - start)
+    zero = xp.zeros_like(noise)
+    return xp.where(inside, mean, 0 * mean), xp.where(inside, xp.minimum(error, noise), zero)
 
 
 def _check_frame(frame: Frame, image: Image, manifest: Manifest) -> None:
