@@ -102,7 +102,7 @@ class TestDone:
         def outputs(planes):
             assert planes.shape == (1, 3, 64, 56)
             known = np.pad(truth, extended) / scale
-            log_sigma = np.log(np.pad(np.full((1, NY, NX), 0.25), extended) / scale + 1e-9)
+            log_sigma = np.log(np.pad(np.full((1, NY, NX), 0.01), extended) / scale + 1e-9)
             return {
                 "planes": np.stack([known.real, known.imag], axis=1).astype(np.float32),
                 "log_sigma": log_sigma[:, None].astype(np.float32),
@@ -111,7 +111,7 @@ class TestDone:
         image = one(ReconstructDL(Behaving(engine, outputs)), frame)
         inside = start.noise_map > 0
         np.testing.assert_allclose(image.data[inside], truth[inside], rtol=1e-4, atol=1e-3)
-        np.testing.assert_allclose(image.noise_map[inside], 0.25, rtol=1e-4)
+        np.testing.assert_allclose(image.noise_map[inside], 0.01, rtol=1e-4)
         assert not image.noise_map[~inside].any() and not image.data[~inside].any()
 
     def test_the_network_is_told_the_noise_map(self, data, engine):
@@ -145,7 +145,7 @@ class TestDone:
 
 @pytest.fixture(scope="module")
 def uncertain(tmp_path_factory):
-    """Store with an untrained network that also predicts its error."""
+    """Store with an untrained network that also predicts its error, which it takes for small."""
     torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra train")
     pytest.importorskip("onnxscript", reason="needs onnxscript, of the extra train")
     from engines.nets import build
@@ -156,6 +156,7 @@ def uncertain(tmp_path_factory):
     torch.manual_seed(5)
     module = build(architecture)
     torch.nn.init.normal_(module.tail.weight, std=0.05)
+    torch.nn.init.normal_(module.error.weight, std=1e-4)
     parameters = {"sigma": [1.0, 0.5, 0.4], "weight": [0.5, 1.0]}
     about = describe(
         "uncertain",
