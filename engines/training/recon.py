@@ -139,7 +139,7 @@ def make_recon(
         architecture=architecture,
         parameters={"sigma": schedule.sigma, "weight": schedule.weight},
         limits=Limits(
-            snr=(1.5, 1000.0),
+            snr=(1.5, 700.0),
             sigma=(0.0005, 4.0),
             side=(32, 2048),
             acceleration=(1, 8),
