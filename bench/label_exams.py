@@ -58,6 +58,7 @@ def exams(
         Share of patients whose levels cannot be numbered without doubt.
     matrix, slices : int
     """
+    spine: LumbarSpine | OtherSpine
     for number in range(count):
         rng = np.random.default_rng((HELD_OUT, int(other), int(100 * transitional), number))
         if other:

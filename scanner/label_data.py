@@ -60,8 +60,8 @@ def labelled_slices(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "landmark_names": np.array(names),
         "structures": np.array(STRUCTURES),
         "parameters": _tissues(),
-        "pixel_mm": np.float32(PIXEL_MM),
-        "doubt": np.bool_(variants.lumbar_bodies != 5 or variants.transitional != ""),
+        "pixel_mm": np.array(PIXEL_MM, np.float32),
+        "doubt": np.array(variants.lumbar_bodies != 5 or variants.transitional != ""),
     }
 
 

@@ -59,9 +59,9 @@ class LabelUNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairs)
         self.decoders = nn.ModuleList(_Block(c) for c in channels[:-1])
         self.tail = nn.Conv2d(channels[0], 4 * (classes + marks), 3, padding=1)
-        nn.init.zeros_(self.tail.bias)
-        with torch.no_grad():
-            self.tail.bias[4 * classes :] = -3.0
+        start = torch.zeros(4 * (classes + marks))
+        start[4 * classes :] = -3.0
+        self.tail.bias = nn.Parameter(start)
 
     def logits(self, planes: torch.Tensor) -> torch.Tensor:
         """Return the logarithms of odds, (batch, classes + marks, y, x)."""
