@@ -185,7 +185,7 @@ def _small_print(results: Sequence[ImageResult]) -> list[str]:
     latency, longest = middle_and_worst([r.latency_ms for r in results])
     return [
         _factor(results[0]),
-        results[0].engine or "no network",
+        next((r.engine for r in results if r.engine), "no network"),
         *(_against_plain(results) if error != "-" else ["no truth to compare with"]),
         f"latency {latency} ms, longest {longest}",
     ]
