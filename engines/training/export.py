@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 
 from engines.manifest import Manifest, TensorSpec
@@ -65,6 +66,7 @@ def export(
     )
     assert program is not None
     program.save(str(folder / "model.onnx"), external_data=False)
+    _forget_origin(folder / "model.onnx")
     arrays: dict[str, np.ndarray] = {name: v.cpu().numpy() for name, v in state.items()}
     np.savez(folder / "weights.npz", allow_pickle=False, **arrays)
     rng = np.random.default_rng(manifest.seed)
@@ -78,6 +80,16 @@ def export(
     write_golden(folder / "golden.npz", {"planes": planes}, golden)
     (folder / "card.md").write_text(f"{card.rstrip()}\n\n## To be kept in mind\n\n{SENTENCES}")
     return seal(folder, manifest)
+
+
+def _forget_origin(path: Path) -> None:
+    """Take out what the exporter wrote of this machine: stack traces with its paths."""
+    model = onnx.load(str(path))
+    graphs = [model.graph, *model.functions]
+    for part in (model, *graphs, *(node for graph in graphs for node in graph.node)):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    onnx.save(model, str(path))
 
 
 def describe(

@@ -31,6 +31,12 @@ def test_it_is_verified_and_described(network):
     assert "clinical" in card and "fail" in card
 
 
+def test_no_file_tells_of_the_machine_that_made_it(network):
+    weights = Store().open(*network)
+    for name, content in weights.files.items():
+        assert b"site-packages" not in content and b"File \"" not in content, name
+
+
 def test_the_default_engine_proves_itself(network):
     engine = load_engine(*network)
     assert engine.prove() < 1e-5
