@@ -34,7 +34,7 @@ def test_it_is_verified_and_described(network):
 def test_no_file_tells_of_the_machine_that_made_it(network):
     weights = Store().open(*network)
     for name, content in weights.files.items():
-        assert b"site-packages" not in content and b"File \"" not in content, name
+        assert b"site-packages" not in content and b'File "' not in content, name
 
 
 def test_the_default_engine_proves_itself(network):
