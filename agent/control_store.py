@@ -4,6 +4,7 @@ Every change is on disk before it is acted upon. Nothing is ever removed. Safe t
 threads.
 """
 
+import os
 import sqlite3
 import threading
 import uuid
@@ -124,6 +125,8 @@ class ControlStore:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Questions and answers hold free text: for the agent's user only.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._connection = sqlite3.connect(
                 path, timeout=5, isolation_level=None, check_same_thread=False
             )
@@ -176,7 +179,8 @@ class ControlStore:
     def record(self, reply: CoverageReply, now_s: float) -> Verdict:
         """Record a reply and return whether it counts; the same reply again gets the same answer.
 
-        Replies to what was never asked are not recorded, nor more than `MAX_ANSWERS`.
+        Another reply with an id which was used before never counts. It is not recorded, nor are
+        replies to what was never asked, nor more than `MAX_ANSWERS`.
         """
         with self._transaction() as db:
             _expire(db, now_s)
@@ -184,11 +188,13 @@ class ControlStore:
             if state is None:
                 return Verdict.UNKNOWN
             known = db.execute(
-                "SELECT verdict FROM replies WHERE request = ? AND id = ?",
+                "SELECT verdict, message FROM replies WHERE request = ? AND id = ?",
                 (reply.request, reply.id),
             ).fetchone()
             if known is not None:
-                return Verdict(known[0])
+                if decode(known[1]) == reply:
+                    return Verdict(known[0])
+                return Verdict.SECOND if reply.outcome in ANSWERS else Verdict.OUT_OF_ORDER
             verdict = _verdict(state, reply.outcome)
             if verdict is Verdict.COUNTS:
                 _advance(db, reply.request, reply.outcome)

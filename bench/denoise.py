@@ -14,6 +14,7 @@ import numpy as np
 from bench.pictures import noise, pictures
 from bench.rows import row
 from engines.engine import Options, load_engine
+from gadgets.denoise import pad, usable_manifest
 
 LEVELS = (5.0, 10.0, 20.0, 40.0)
 """99th percentile of the magnitude over the noise sigma per real channel."""
@@ -24,12 +25,13 @@ Denoiser = Callable[[np.ndarray, float], np.ndarray]
 def run(quick: bool = False) -> list[dict[str, Any]]:
     """Return rows of ``psnr`` and ``seconds`` for each image, noise level and peer."""
     engine = load_engine("denoiser", options=Options(threads=2))
+    manifest = usable_manifest(engine, "denoiser")
 
     def ours(image: np.ndarray, sigma: float) -> np.ndarray:
         y, x = image.shape
         planes = np.stack([image.real, image.imag, np.full(image.shape, sigma, np.float32)])
-        padded = np.pad(planes[None], ((0, 0), (0, 0), (0, -y % 8), (0, -x % 8)), mode="reflect")
-        found = engine.run(padded.astype(np.float32))[0, :, :y, :x]
+        padded = pad(planes[None].astype(np.float32), manifest.multiple_of)
+        found = engine.run(padded)[0, :, :y, :x]
         return np.asarray(found[0] + 1j * found[1])
 
     rows = []

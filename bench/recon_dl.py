@@ -14,13 +14,13 @@ import time
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
 
 from bench import bart
 from bench.pictures import noise, pictures
 from bench.rows import row
 from bench.simulated import multicoil, sampling
 from engines.engine import Engine, Options, load_engine
+from engines.training.error_map import block_correlation
 from gadgets import fft
 from gadgets.items import Frame, FrameKey, Image
 from gadgets.recon_dl import ReconstructDL
@@ -28,7 +28,7 @@ from gadgets.reconstruct import Reconstruct
 from protocols.mrd_types import ACQUISITION_HEADER
 
 FACTORS, LEVELS = (2, 3, 4, 6), (5.0, 12.0, 40.0)
-WEIGHTS = (0.001, 0.003, 0.01, 0.03, 0.1)
+WEIGHTS = (0.003, 0.012, 0.05, 0.2, 0.8)
 CALIBRATION = 24
 THREADS = 2
 
@@ -117,7 +117,8 @@ def _quality(
         for name, peer in peers.items()
         for place, (measure, better) in enumerate((("nrmse", "lower"), ("ssim", "higher")))
     ]
-    correlation = _error_correlation(image, level * truth)
+    error = np.abs(np.abs(image.data[0]) - np.abs(level * truth))
+    correlation = block_correlation(error, image.noise_map[0])
     return [
         *rows,
         row("recon_dl", case, "error_map_correlation", correlation, "none", None, "higher", ""),
@@ -131,15 +132,6 @@ def quality(image: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     found, true = np.abs(image), np.abs(truth)
     error = float(np.linalg.norm(found - true) / np.linalg.norm(true))
     return error, float(structural_similarity(found, true, data_range=float(true.max())))
-
-
-def _error_correlation(image: Image, truth: np.ndarray) -> float:
-    true = np.abs(np.abs(image.data[0]) - np.abs(truth))
-    blocks = [
-        np.sqrt(scipy.ndimage.uniform_filter(part**2, 8)[4::8, 4::8]).ravel()
-        for part in (true, image.noise_map[0])
-    ]
-    return float(np.corrcoef(*blocks)[0, 1])
 
 
 def _speed(engine: Engine, repeats: int) -> dict[str, Any]:

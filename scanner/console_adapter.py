@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ class _Said:
     by: Acknowledged | None = None
 
 
-class ConsoleAdapter:
+class ConsoleAdapter(ABC):
     """Connect to an agent and serve its questions, until `close`.
 
     Parameters
@@ -151,10 +152,11 @@ class ConsoleAdapter:
     # What a scanner does in its own way. `ask`, `schedule` and `scan` run in a thread of the
     # question's own and may take their time; the others must return at once.
 
+    @abstractmethod
     def ask(self, request: CoverageRequest) -> Answer | None:
         """Show a question for ``request.countdown_s``, and return the answer; None is a decline."""
-        raise NotImplementedError
 
+    @abstractmethod
     def schedule(self, request: CoverageRequest, steps: Sequence[CoverageStep]) -> None:
         """Put accepted steps behind all that is planned.
 
@@ -162,8 +164,8 @@ class ConsoleAdapter:
         ------
         NotScanned
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def scan(self, request: CoverageRequest, steps: Sequence[CoverageStep]) -> None:
         """Return when scheduled steps are scanned.
 
@@ -171,19 +173,22 @@ class ConsoleAdapter:
         ------
         NotScanned
         """
-        raise NotImplementedError
 
     def moot(self, request: CoverageRequest, why: str) -> None:
         """Take note that an answer does not count: nothing is scanned on account of it."""
+        _log.warning("the answer to %s does not count: %s", request.id, why)
 
     def met(self, agent: Hello) -> None:
         """Take note that the agent is there."""
+        _log.info("the agent %s is there", agent.name)
 
     def missed(self, why: str) -> None:
         """Take note that the agent is not there, or cannot be talked to: scan as without one."""
+        _log.warning("no agent: %s", why)
 
     def hear(self, telemetry: Telemetry) -> None:
         """Take note of telemetry."""
+        _log.debug("telemetry: %s", telemetry)
 
     def close(self) -> None:
         """Stop. Questions that are open are not answered."""

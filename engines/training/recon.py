@@ -5,13 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import scipy.ndimage
 import torch
 
 from engines.manifest import Limits, parse_manifest
 from engines.nets import build
 from engines.store import arrays_of
 from engines.training.end_to_end import Recipe, train
+from engines.training.error_map import block_correlation
 from engines.training.export import describe, export
 from engines.training.images import Images
 from engines.training.multicoil import Scan, scan
@@ -83,14 +83,10 @@ def measure(
             image, predicted = reconstruct(one, ready, module, schedule)
             assert predicted is not None
             true = np.abs(image - one.truth)[0] / 2**0.5
-            blocks = [
-                np.sqrt(scipy.ndimage.uniform_filter(part**2, 8)[4::8, 4::8])
-                for part in (true, predicted[0])
-            ]
             row = (
                 error_of(ready[0], one.truth),
                 error_of(image, one.truth),
-                float(np.corrcoef(blocks[0].ravel(), blocks[1].ravel())[0, 1]),
+                block_correlation(true, predicted[0]),
                 float(np.sqrt(np.mean(predicted**2) / np.mean(true**2))),
             )
             found.setdefault(f"r{factor}_snr_{snr:g}", []).append(row)

@@ -55,6 +55,35 @@ def test_what_counts_is_the_beginning_of_one_life(tmp_path, question, reply):
     store.close()
 
 
+def test_another_answer_with_an_id_of_before_does_not_count(tmp_path, question, reply):
+    """Or a console which had declined would be told that it may scan."""
+    store = ControlStore(tmp_path / "store")
+    store.ask(question(), 0.0)
+    declined = reply(Outcome.DECLINED, "r1")
+    assert store.record(declined, 1.0) is Verdict.COUNTS
+    assert store.record(reply(Outcome.ACCEPTED, "r1"), 2.0) is Verdict.SECOND
+    assert store.record(declined, 3.0) is Verdict.COUNTS
+    assert store.state(question().id) == Outcome.DECLINED
+    store.close()
+
+
+def test_progress_with_the_id_of_the_answer_does_not_count(tmp_path, question, reply):
+    store = ControlStore(tmp_path / "store")
+    store.ask(question(), 0.0)
+    assert store.record(reply(Outcome.ACCEPTED, "r1"), 1.0) is Verdict.COUNTS
+    assert store.record(reply(Outcome.DONE, "r1"), 2.0) is Verdict.OUT_OF_ORDER
+    assert store.state(question().id) == Outcome.ACCEPTED
+    store.close()
+
+
+def test_nobody_else_reads_it(tmp_path, question):
+    store = ControlStore(tmp_path / "store")
+    store.ask(question(), 0.0)
+    modes = {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()}
+    assert modes.keys() >= {"store", "store-wal"} and not any(modes.values())
+    store.close()
+
+
 def test_the_countdown_ends_to_the_second(tmp_path, question, reply):
     store = ControlStore(tmp_path / "store")
     store.ask(question(1, 60.0), 1000.0)
