@@ -26,7 +26,7 @@ bench: $(VENV)/dev.stamp
 	@command -v bart >/dev/null && command -v ismrmrd_generate_cartesian_shepp_logan >/dev/null \
 		|| (apt-get update -qq && apt-get install -y -qq bart ismrmrd-tools) \
 		|| echo "peers from Debian are not here: their rows will say peer: null"
-	for name in ingest latency sense memory; do $(BIN)/python -m bench $$name || exit 1; done
+	for name in ingest latency sense memory denoise recon_dl backtest; do $(BIN)/python -m bench $$name || exit 1; done
 
 $(VENV)/core.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -40,6 +40,9 @@ def _command() -> str:
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 Steps = Annotated[int | None, typer.Option(help="Fewer for a trial.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.")]
+Finish = Annotated[
+    bool, typer.Option("--finish", help="Write weights of the latest checkpoint, train no more.")
+]
 
 
 @contextmanager
@@ -69,9 +72,7 @@ def denoiser(
     seed: Seed = 1,
     steps: Steps = None,
     threads: Threads = 2,
-    finish: Annotated[
-        bool, typer.Option("--finish", help="Write weights of the latest checkpoint, train no more")
-    ] = False,
+    finish: Finish = False,
 ) -> None:
     """Train the denoiser; the same command goes on where it was interrupted."""
     import torch
@@ -119,9 +120,7 @@ def labels(
     seed: Seed = 1,
     steps: Steps = None,
     threads: Threads = 2,
-    finish: Annotated[
-        bool, typer.Option("--finish", help="Write weights of the latest checkpoint, train no more")
-    ] = False,
+    finish: Finish = False,
 ) -> None:
     """Train the labelling of the spine; the same command goes on where it was interrupted."""
     import torch

@@ -171,7 +171,8 @@ class Series:
         Magnitudes, slices in order of position.
     volume : protocols.geometry.Volume
     weighting : str
-        "t1", "t2", "stir", "pd", "unknown": by the sequence's TR, TE and TI.
+        "t1", "t2", "t2_fs", "stir", "pd", "unknown": by the sequence's TR, TE and TI; "pdff" where
+        voxels are fat fractions, 0 to 1.
     snr_units : bool
     last_readout_ns : int
     """

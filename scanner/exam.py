@@ -7,7 +7,7 @@
             send(block)
         compare(step.truth())              # never leaves the scanner's side
 
-Extra coverage is ``Step(exam[0].scanner, protocol, Identity(uid, exam_name, start_s))``.
+Extra coverage is `scanner.coverage.coverage_step`.
 All data are simulated.
 """
 
