@@ -101,7 +101,8 @@ class Denoise:
         done = (
             f"denoised by {manifest.label}, {self._engine.runtime}, strength {self._strength:g} %"
         )
-        return made_by(replace(image, data=data), manifest, done)
+        before = image.data if image.conventional is None else image.conventional
+        return made_by(replace(image, data=data, conventional=before), manifest, done)
 
     def _run(
         self,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from protocols.findings import Quality
 from protocols.geometry import Volume
 
 
@@ -141,6 +142,8 @@ class Image:
         Encoded lines divided by acquired lines.
     attributes : dict
         Extra MRD image meta, passed on verbatim.
+    conventional : complex64 or float32 (z, y, x) or None
+        The same image without networks, where ``data`` is a network's: what triage compares.
     """
 
     data: Any
@@ -157,6 +160,7 @@ class Image:
     acceleration: float = 1.0
     complete: bool = True
     attributes: dict[str, Any] = field(default_factory=dict)
+    conventional: Any = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,8 @@ class Series:
         voxels are fat fractions, 0 to 1.
     snr_units : bool
     last_readout_ns : int
+    conventional : float32 (z, y, x) or None
+        Magnitudes of the same data reconstructed without networks, where ``data`` are a network's.
     """
 
     name: str
@@ -183,6 +189,7 @@ class Series:
     weighting: str = "unknown"
     snr_units: bool = False
     last_readout_ns: int = 0
+    conventional: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -214,3 +221,20 @@ class LabelMap:
     landmarks: dict[str, np.ndarray] = field(default_factory=dict)
     confidence: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A series with what is where in it, and how good it is: what triage looks at.
+
+    Attributes
+    ----------
+    series : Series
+    labels : LabelMap or None
+        None where nothing was recognised.
+    quality : protocols.findings.Quality
+    """
+
+    series: Series
+    labels: LabelMap | None
+    quality: Quality

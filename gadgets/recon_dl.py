@@ -120,7 +120,8 @@ class ReconstructDL(Reconstruct):
             f" {len(schedule.sigma)} steps"
         )
         noise = image.noise_map if error is None else error
-        return made_by(replace(image, data=data, noise_map=noise), manifest, done)
+        made = replace(image, data=data, noise_map=noise, conventional=image.data)
+        return made_by(made, manifest, done)
 
     def _run(
         self,

@@ -74,7 +74,7 @@ def apply(gadget, image):
 
 def is_unchanged(found, image, reason):
     """The image left as it was, and says why."""
-    assert found.data is image.data
+    assert found.data is image.data and found.conventional is None
     assert found.history[:-1] == image.history
     assert reason in found.history[-1] and found.history[-1].startswith("not denoised: ")
     assert found.attributes["BoresideFallback"] == [found.history[-1]]
@@ -141,6 +141,16 @@ class TestDone:
         assert found.attributes["BoresideAI"] == ["recon 1.0 (00)", engine.manifest.label]
         assert found.attributes["other"] == 1
         assert found.role is image.role and found.noise_map is image.noise_map
+
+    def test_the_image_before_stays_with_it(self, engine):
+        image = make_image()
+        assert apply(Denoise(engine, 80), image).conventional is image.data
+        assert apply(Denoise(engine, 0), image).conventional is None
+
+    def test_the_conventional_image_stays_what_it_was_before_all_networks(self, engine):
+        image = make_image()
+        before = replace(image, conventional=image.data * 2)
+        assert apply(Denoise(engine), before).conventional is before.conventional
 
     def test_scaling_image_and_noise_scales_the_result(self, engine):
         image = make_image()

@@ -70,6 +70,7 @@ def is_conventional(found, frame, reason):
     """The image is that of `Reconstruct`, and says why."""
     expected = one(Reconstruct(), frame)
     np.testing.assert_array_equal(found.data, expected.data)
+    assert found.conventional is None
     np.testing.assert_array_equal(found.noise_map, expected.noise_map)
     assert found.history[:-1] == expected.history
     assert found.history[-1].startswith("fallback: no network reconstruction: ")
@@ -89,6 +90,12 @@ class TestDone:
         assert image.attributes["BoresideAI"] == [engine.manifest.label]
         assert image.quantity == "complex" and image.snr_units
         assert image.acceleration == pytest.approx(60 / make_frame(data).mask.sum())
+
+    def test_the_conventional_image_stays_with_it(self, data, engine):
+        frame = make_frame(data)
+        image = one(ReconstructDL(engine), frame)
+        np.testing.assert_array_equal(image.conventional, one(Reconstruct(), frame).data)
+        assert image.conventional.dtype == np.complex64
 
     def test_what_the_network_says_is_the_image_in_snr_units(self, data, engine):
         """A network which knows the truth, and its own error, gives both."""
