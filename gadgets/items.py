@@ -181,6 +181,8 @@ class Series:
     last_readout_ns : int
     conventional : float32 (z, y, x) or None
         Magnitudes of the same data reconstructed without networks, where ``data`` are a network's.
+    thickness_mm : float or None
+        Of a slice, without the gap; None where it is not known.
     """
 
     name: str
@@ -190,6 +192,7 @@ class Series:
     snr_units: bool = False
     last_readout_ns: int = 0
     conventional: np.ndarray | None = None
+    thickness_mm: float | None = None
 
 
 @dataclass(frozen=True)
