@@ -183,6 +183,9 @@ class Series:
         Magnitudes of the same data reconstructed without networks, where ``data`` are a network's.
     thickness_mm : float or None
         Of a slice, without the gap; None where it is not known.
+    noise : float32 (z, y, x) or None
+        The images' noise maps: standard deviation of the noise of ``data`` (of a network that
+        predicts it, its error), 0 where nothing can be. None where one of the images has none.
     """
 
     name: str
@@ -193,6 +196,7 @@ class Series:
     last_readout_ns: int = 0
     conventional: np.ndarray | None = None
     thickness_mm: float | None = None
+    noise: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

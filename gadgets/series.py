@@ -14,7 +14,7 @@ import array_api_compat
 import numpy as np
 import structlog
 
-from gadgets.finish import on_recon_matrix
+from gadgets.finish import noise_on_recon_matrix, on_recon_matrix
 from gadgets.items import Image, Role, Series
 from gadgets.messages import image_header
 from protocols.geometry import Slab, Volume, directions, volume
@@ -56,7 +56,7 @@ class CollectSeries:
             if isinstance(item, Image) and _fit_to_look_at(item) and voxels <= MOST_VOXELS:
                 axes = tuple(directions(item.header).round(3).ravel().tolist())
                 stack = stacks[*item.key._replace(slice=0), item.data.shape, axes]
-                stack[item.key.slice] = replace(item, noise_map=None)
+                stack[item.key.slice] = item
                 voxels += item.data.size
                 if voxels > MOST_VOXELS:
                     _log.warning("measurement too large for series", most=MOST_VOXELS)
@@ -205,6 +205,10 @@ def _stacked(name: str, kind: str, run: _Run, encoding: Encoding) -> Series:
             image.data if image.conventional is None else image.conventional for image in run.images
         ]
         conventional = _magnitudes(plain, encoding)
+    noise = None
+    if all(image.noise_map is not None for image in run.images):
+        maps = [noise_on_recon_matrix(image.noise_map, encoding) for image in run.images]
+        noise = np.concatenate([_numpy(one) for one in maps])
     about = image_header(first, encoding.recon_fov, 1, 1)
     thickness = encoding.recon_fov[2] / (len(data) // len(run.images))
     where = volume(about, data.shape)
@@ -219,6 +223,7 @@ def _stacked(name: str, kind: str, run: _Run, encoding: Encoding) -> Series:
         last_readout_ns=max(image.last_readout_ns for image in run.images),
         conventional=conventional,
         thickness_mm=thickness,
+        noise=noise,
     )
 
 
@@ -237,11 +242,12 @@ def _stack_volume(run: _Run, one: Volume, thickness: float) -> Volume:
 
 def _magnitudes(slices: Sequence[Any], encoding: Encoding) -> np.ndarray:
     """Return magnitudes on the recon matrix as they leave, float32 (z, y, x)."""
-    found = []
-    for data in slices:
-        magnitude = array_api_compat.to_device(abs(on_recon_matrix(data, encoding)), "cpu")
-        found.append(np.nan_to_num(magnitude, posinf=0.0, neginf=0.0).astype(np.float32))
-    return np.concatenate(found)
+    return np.concatenate([_numpy(abs(on_recon_matrix(data, encoding))) for data in slices])
+
+
+def _numpy(values: Any) -> np.ndarray:
+    values = np.asarray(array_api_compat.to_device(values, "cpu"))
+    return np.nan_to_num(values, posinf=0.0, neginf=0.0).astype(np.float32, copy=False)
 
 
 def _renamed(series: Series, taken: set[str]) -> Series:

@@ -189,6 +189,14 @@ class TestWhatIsTaken:
         assert series.conventional.dtype == np.float32
         np.testing.assert_allclose(series.conventional[:, 0, 0], [1, 2, 1])
 
+    def test_noise_maps_go_along_where_all_images_have_one(self, header):
+        noise = np.full((1, 80, 64), 2, np.float32)
+        images = stack([0.0, 4.0, 8.0], noise_map=noise)
+        (series,) = collected(header, images)
+        assert series.noise.shape == (3, 64, 64) and (series.noise == 2).all()
+        (series,) = collected(header, [*images[:2], replace(images[2], noise_map=None)])
+        assert series.noise is None
+
     def test_images_in_other_units_make_a_series_in_other_units(self, header):
         images = stack([0.0, 4.0])
         assert not collected(header, [images[0], replace(images[1], snr_units=False)])[0].snr_units
