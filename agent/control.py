@@ -4,6 +4,7 @@
         channel.request(CoverageRequest(...))       # on disk when it returns, never waits for peers
         for reply in channel.replies(wait_s=1.0):   # also those that came before a restart
             ...                                     # reply.message.outcome
+        channel.withdraw(Withdraw(...))         # the open question is taken back
         channel.publish(Telemetry(...))
 
 One thread owns all sockets. Questions and answers are in `agent.control_store` before anything is
@@ -17,34 +18,34 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any
 
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
-from agent import control_keys, log
+from agent import log
 from agent.config import SettingsError
-from agent.control_keys import Admission, KeyFileError
 from agent.control_settings import ControlSettings
+from agent.control_sockets import Sockets
 from agent.control_store import ControlStore, Reply, Verdict
 from protocols.control import (
-    MAX_BYTES,
     VERSION,
     Acknowledged,
     ControlError,
     ControlMessage,
     CoverageReply,
     CoverageRequest,
+    ExamUpdate,
     Heartbeat,
     Hello,
     Refusal,
     Refused,
     Telemetry,
     UnsupportedVersion,
+    Withdraw,
     decode,
     encode,
 )
@@ -61,13 +62,12 @@ BATCH = 64
 TELEMETRY = 256
 """Waiting to be sent; older ones are dropped."""
 
-ZAP_DOMAIN = b"boreside"
-
 HELLO = Hello(role="agent", name="boreside", software=f"boreside {version('boreside')}")
 
 WHY_NOT = {
     Verdict.LATE: "the countdown was over: it counts as declined",
     Verdict.SECOND: "the question was answered before",
+    Verdict.WITHDRAWN: "the question was taken back",
     Verdict.OUT_OF_ORDER: "nothing of the kind was accepted and is still to be scanned",
     Verdict.UNKNOWN: "no such question was asked",
 }
@@ -78,7 +78,7 @@ class _Console:
     hello: Hello
     heard_s: float
     sent: set[str] = field(default_factory=set)
-    """Questions."""
+    """Questions and withdrawals."""
     shown: set[str] = field(default_factory=set)
     """Those which it has acknowledged."""
 
@@ -91,6 +91,9 @@ class ControlChannel:
     settings : ControlSettings
     store : ControlStore
         Stays open after `close`.
+    on_exam : callable
+        Takes what a console says of an exam, on the channel's thread, and returns at once: False
+        where it cannot take it now, and the console says it again.
 
     Attributes
     ----------
@@ -103,34 +106,35 @@ class ControlChannel:
         There are no keys, or an address cannot be bound.
     """
 
-    def __init__(self, settings: ControlSettings, store: ControlStore) -> None:
+    def __init__(
+        self,
+        settings: ControlSettings,
+        store: ControlStore,
+        on_exam: Callable[[ExamUpdate], bool] = lambda update: True,
+    ) -> None:
         self._settings = settings
         self._store = store
+        self._on_exam = on_exam
         self._log = log.get(channel="control")
         self._clock_s = time.time() - time.monotonic()
         self._consoles: dict[bytes, _Console] = {}
         self._ignored: Counter[str] = Counter()
         self._telemetry: deque[Telemetry] = deque(maxlen=TELEMETRY)
         self._arrived = threading.Event()
+        self._sent_ns: dict[str, int] = {}
+        self._sent = threading.Condition()
         self._closing = False
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._woken.setblocking(False)
-        self._context = zmq.Context()
-        self._authenticator: ThreadAuthenticator | None = None
         try:
-            pair = None if settings.keys is None else control_keys.agent_pair(settings.keys)
-            if settings.keys is not None:
-                self._authenticator = ThreadAuthenticator(self._context)
-                self._authenticator.start()
-                self._authenticator.configure_curve_callback(
-                    ZAP_DOMAIN.decode(), Admission(settings.keys, self._ignored)
-                )
-            self._router, self.port = self._listen(zmq.ROUTER, settings.port, pair)
-            self._pub, self.telemetry_port = self._listen(zmq.PUB, settings.telemetry_port, pair)
-        except (KeyFileError, zmq.ZMQError) as error:
-            self._close_sockets()
-            raise SettingsError(f"control: {error}") from None
+            self._sockets = Sockets(settings, self._ignored)
+        except SettingsError:
+            self._wake.close()
+            self._woken.close()
+            raise
+        self._router, self._pub = self._sockets.router, self._sockets.telemetry
+        self.port, self.telemetry_port = self._sockets.router_port, self._sockets.telemetry_port
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         self._thread.start()
 
@@ -148,6 +152,24 @@ class ControlChannel:
         new = self._store.ask(request, self._now_s())
         self._interrupt()
         return new
+
+    def withdraw(self, withdraw: Withdraw) -> bool:
+        """Take an open question back; False where it is not open any more.
+
+        It is on disk when this returns: no answer counts from then on.
+        """
+        withdrawn = self._store.withdraw(withdraw, self._now_s())
+        self._interrupt()
+        return withdrawn
+
+    def sent_ns(self, request: str, wait_s: float) -> int | None:
+        """Return when this process first sent a question to a console, on the monotonic clock.
+
+        None where it has not within ``wait_s``: no console is there.
+        """
+        with self._sent:
+            self._sent.wait_for(lambda: request in self._sent_ns, wait_s)
+            return self._sent_ns.get(request)
 
     def replies(self, wait_s: float) -> Iterator[Reply]:
         """Yield the replies that count and were not handled yet, a decline by silence included.
@@ -189,7 +211,9 @@ class ControlChannel:
             self._closing = True
             self._interrupt()
             self._thread.join()
-            self._close_sockets()
+            self._sockets.close()
+            self._wake.close()
+            self._woken.close()
             self._arrived.set()
 
     def __enter__(self) -> "ControlChannel":
@@ -202,35 +226,6 @@ class ControlChannel:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _listen(
-        self, kind: int, port: int, pair: tuple[bytes, bytes] | None
-    ) -> tuple["zmq.Socket[bytes]", int]:
-        end: zmq.Socket[bytes] = self._context.socket(kind)
-        host = self._settings.host
-        end.linger = 200
-        end.maxmsgsize = MAX_BYTES
-        end.ipv6 = ":" in host
-        end.tcp_keepalive, end.tcp_keepalive_idle, end.tcp_keepalive_intvl = 1, 10, 5
-        if pair is not None:
-            end.curve_server = True
-            end.curve_publickey, end.curve_secretkey = pair
-            # Nobody gets in where the authenticator is not there to ask.
-            end.zap_domain = ZAP_DOMAIN
-            end.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        try:
-            end.bind(f"tcp://{f'[{host}]' if end.ipv6 else host}:{port or '*'}")
-        except zmq.ZMQError as error:
-            end.close()
-            raise zmq.ZMQError(error.errno, f"cannot listen on {host}:{port}: {error}") from None
-        return end, int(end.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
-
-    def _close_sockets(self) -> None:
-        if self._authenticator is not None:
-            self._authenticator.stop()
-        self._context.destroy()
-        self._wake.close()
-        self._woken.close()
 
     def _interrupt(self) -> None:
         try:
@@ -305,6 +300,11 @@ class ControlChannel:
                 pass
             case CoverageReply():
                 self._answer(peer, message)
+            case ExamUpdate():
+                if self._on_exam(message):
+                    self._send(peer, Acknowledged(of=message.id))
+                else:
+                    self._ignore("exam update: not taken yet")
             case Acknowledged():
                 console.shown |= console.sent & {message.of}
             case Refused():
@@ -340,19 +340,29 @@ class ControlChannel:
         self._send(peer, Acknowledged(of=reply.id, counts=counts, detail=WHY_NOT.get(verdict, "")))
 
     def _ask(self, again: bool) -> float:
-        """Send open questions, or again those that were not acknowledged; return when one ends."""
+        """Send open questions and withdrawals, or again what was not acknowledged.
+
+        Returns when the next countdown ends.
+        """
         now_s = self._now_s()
         if self._store.expire(now_s):
             self._arrived.set()
         asked = self._store.open()
         for each in asked:
             left_s = each.expires_s - now_s
-            request = each.request.model_copy(update={"countdown_s": left_s})
-            for peer, console in self._consoles.items():
-                if request.id not in (console.shown if again else console.sent):
-                    self._send(peer, request)
-                    console.sent.add(request.id)
+            self._offer(each.request.model_copy(update={"countdown_s": left_s}), again)
+        for withdraw in self._store.withdrawn(now_s):
+            self._offer(withdraw, again)
         return min((each.expires_s for each in asked), default=float("inf"))
+
+    def _offer(self, message: CoverageRequest | Withdraw, again: bool) -> None:
+        for peer, console in self._consoles.items():
+            if message.id not in (console.shown if again else console.sent):
+                self._send(peer, message)
+                console.sent.add(message.id)
+                with self._sent:
+                    self._sent_ns.setdefault(message.id, time.monotonic_ns())
+                    self._sent.notify_all()
 
     def _tell(self, beats: bool) -> None:
         while self._telemetry:

@@ -21,12 +21,14 @@ from protocols.control import (
     CoverageRequest,
     Outcome,
     ReplyReason,
+    Withdraw,
     decode,
     encode,
 )
 
 OPEN = "open"
 TIMED_OUT = "timed_out"
+WITHDRAWN = "withdrawn"
 
 MAX_ANSWERS = 64
 """Recorded to one question. More would be a console out of order, and fill the disk."""
@@ -54,6 +56,10 @@ CREATE TABLE IF NOT EXISTS replies (
     message BLOB NOT NULL, verdict TEXT NOT NULL, at_s REAL NOT NULL, handled INTEGER NOT NULL,
     UNIQUE (request, id)
 );
+CREATE TABLE IF NOT EXISTS withdrawals (
+    request TEXT PRIMARY KEY REFERENCES requests, message BLOB NOT NULL, until_s REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS withdrawals_until ON withdrawals (until_s);
 CREATE INDEX IF NOT EXISTS replies_handled ON replies (handled) WHERE handled = 0;
 """
 
@@ -70,6 +76,8 @@ class Verdict(StrEnum):
     """The countdown was over: declined."""
     SECOND = "second"
     """The question was answered before."""
+    WITHDRAWN = "withdrawn"
+    """The agent had taken the question back."""
     OUT_OF_ORDER = "out_of_order"
     """Progress of something that was not accepted, or has ended."""
     UNKNOWN = "unknown"
@@ -167,9 +175,31 @@ class ControlStore:
         return [Asked(cast(CoverageRequest, decode(raw)), expires_s) for raw, expires_s in rows]
 
     def state(self, request: str) -> str | None:
-        """Return ``"open"``, ``"timed_out"``, or the latest `Outcome` that counted."""
+        """Return ``"open"``, ``"timed_out"``, ``"withdrawn"``, or the latest counted `Outcome`."""
         with self._transaction() as db:
             return _state(db, request)
+
+    def withdraw(self, withdraw: Withdraw, now_s: float) -> bool:
+        """Take an open question back; False where it is not open, which changes nothing."""
+        raw = encode(withdraw)
+        with self._transaction() as db:
+            _expire(db, now_s)
+            if _state(db, withdraw.request) != OPEN:
+                return False
+            _advance(db, withdraw.request, WITHDRAWN)
+            db.execute(
+                "INSERT INTO withdrawals SELECT id, ?, expires_s FROM requests WHERE id = ?",
+                (raw, withdraw.request),
+            )
+        return True
+
+    def withdrawn(self, now_s: float) -> list[Withdraw]:
+        """Return the withdrawals of questions whose countdown would not be over yet."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT message FROM withdrawals WHERE until_s > ?", (now_s,)
+            ).fetchall()
+        return [cast(Withdraw, decode(raw)) for (raw,) in rows]
 
     def expire(self, now_s: float) -> int:
         """Decline the questions whose countdown is over; return how many."""
@@ -249,7 +279,7 @@ def _verdict(state: str, outcome: Outcome) -> Verdict:
         return Verdict.COUNTS
     if outcome not in ANSWERS:
         return Verdict.OUT_OF_ORDER
-    return Verdict.LATE if state == TIMED_OUT else Verdict.SECOND
+    return {TIMED_OUT: Verdict.LATE, WITHDRAWN: Verdict.WITHDRAWN}.get(state, Verdict.SECOND)
 
 
 def _count(db: sqlite3.Connection, request: str) -> int:

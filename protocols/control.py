@@ -10,49 +10,51 @@ One message is one JSON object with `version` and `type`. Over ZeroMQ it is one 
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+
+from protocols.control_parts import (
+    MAX_BYTES,
+    MAX_COUNT,
+    VERSION,
+    VERSIONS,
+    ControlError,
+    CoverageStep,
+    Id,
+    Message,
+    Steps,
+    UnsupportedVersion,
+    Words,
 )
+from protocols.findings import Fraction
+from protocols.trigger import OrderFlag
 
-from protocols.geometry import Slab
-
-VERSION = 1
-VERSIONS = (VERSION,)
-"""Spoken here."""
-
-MAX_BYTES = 64 << 10
-"""Of one message; nothing longer is looked at."""
-
-MAX_MM = 5000.0
-MAX_COUNT = 4096
-
-
-class ControlError(ValueError):
-    """A message of the control channel cannot be read: what was expected, what came."""
-
-
-class UnsupportedVersion(ControlError):
-    """It is of a version which is not spoken here.
-
-    Attributes
-    ----------
-    version : int
-        That came.
-    """
-
-    def __init__(self, version: int) -> None:
-        super().__init__(f"expected a message of version {VERSION}, got version {version}")
-        self.version = version
+__all__ = [
+    "MAX_BYTES",
+    "MAX_COUNT",
+    "VERSION",
+    "VERSIONS",
+    "Acknowledged",
+    "ControlError",
+    "ControlMessage",
+    "CoverageReply",
+    "CoverageRequest",
+    "CoverageStep",
+    "ExamUpdate",
+    "Heartbeat",
+    "Hello",
+    "Outcome",
+    "Refusal",
+    "Refused",
+    "ReplyReason",
+    "Telemetry",
+    "UnsupportedVersion",
+    "Withdraw",
+    "WithdrawReason",
+    "decode",
+    "encode",
+]
 
 
 class Outcome(StrEnum):
@@ -83,6 +85,14 @@ class ReplyReason(StrEnum):
     """The scanner cannot: geometry, SAR, hardware."""
 
 
+class WithdrawReason(StrEnum):
+    """Why the agent takes a question back."""
+
+    EXAM_ENDED = "exam_ended"
+    FINDINGS_CHANGED = "findings_changed"
+    """A later series does not show any more what called for it."""
+
+
 class Refusal(StrEnum):
     """Why a message was not read."""
 
@@ -91,38 +101,7 @@ class Refusal(StrEnum):
     """The agent does not know this peer (any more): say hello, then repeat what is open."""
 
 
-def _bounded(value: Any, handler: ValidatorFunctionWrapHandler) -> Slab:
-    """Read a slab, of whatever numbers, and refuse one that no scanner could mean."""
-    if isinstance(value, dict) and (unknown := value.keys() - Slab.__dataclass_fields__.keys()):
-        raise ValueError(f"expected no keys of a slab but its own, got {sorted(unknown)[:3]}")
-    try:
-        slab: Slab = handler(value)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"expected numbers of a slab within float64: {error}") from None
-    lengths = (*slab.centre, *slab.field_of_view_mm, slab.thickness_mm, slab.gap_mm)
-    if not np.abs(lengths).max() <= MAX_MM or max(*slab.matrix, slab.slices) > MAX_COUNT:
-        raise ValueError(
-            f"expected lengths up to {MAX_MM:g} mm, and up to {MAX_COUNT} pixels and slices"
-        )
-    return slab
-
-
-BoundedSlab = Annotated[Slab, WrapValidator(_bounded)]
-Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[!-~]+$")]
-"""Printable ASCII without blanks."""
-Words = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$")]
-"""To be read by a person."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class _Message(_Part):
-    version: Literal[1] = 1
-
-
-class Hello(_Message):
+class Hello(Message):
     """Who is there. The console's comes first, the agent answers with its own.
 
     Attributes
@@ -144,42 +123,13 @@ class Hello(_Message):
     )
 
 
-class Heartbeat(_Message):
+class Heartbeat(Message):
     """Both sides send it every few seconds."""
 
     type: Literal["heartbeat"] = "heartbeat"
 
 
-class CoverageStep(_Part):
-    """One series that is asked for, exactly where.
-
-    Attributes
-    ----------
-    step : str
-        On demand, of the exam's protocol.
-    slab : protocols.geometry.Slab
-        LPS mm; ``column`` is the direction of phase encoding.
-    minutes : float
-        Scan time, preparation included.
-    variant : str
-        How the slab came about, in words.
-    saturation_band : "anterior" or None
-    table_mm : float or None
-        Where the table has to move for it: the z that comes to the isocentre.
-    """
-
-    step: Id
-    slab: BoundedSlab
-    minutes: float = Field(gt=0, le=60)
-    variant: Words = ""
-    saturation_band: Literal["anterior"] | None = None
-    table_mm: float | None = Field(default=None, ge=-MAX_MM, le=MAX_MM)
-
-
-Steps = Annotated[tuple[CoverageStep, ...], Field(max_length=16)]
-
-
-class CoverageRequest(_Message):
+class CoverageRequest(Message):
     """A question to the technologist. It is sent again until the console has acknowledged it.
 
     Attributes
@@ -216,7 +166,7 @@ class CoverageRequest(_Message):
     countdown_s: float = Field(ge=0, le=3600)
 
 
-class CoverageReply(_Message):
+class CoverageReply(Message):
     """An answer. It is sent again until the agent has acknowledged it.
 
     Attributes
@@ -250,8 +200,75 @@ class CoverageReply(_Message):
         return self
 
 
-class Acknowledged(_Message):
-    """A request or reply has come and is recorded.
+class Withdraw(Message):
+    """An open question is taken back: nothing is asked any more, and no answer counts.
+
+    It is sent again until the console has acknowledged it, or the countdown would be over.
+
+    Attributes
+    ----------
+    id : str
+        Of this message.
+    request : str
+        Id of the question.
+    detail : str
+        To be read.
+    """
+
+    type: Literal["withdraw"] = "withdraw"
+    id: Id
+    request: Id
+    reason: WithdrawReason
+    detail: Words = ""
+
+
+class ExamUpdate(Message):
+    """What triggers must know of an exam besides its images; the latest one counts.
+
+    The console sends it when an exam begins and whenever something of it changes, again until the
+    agent has acknowledged it, and after every hello. Without it triggers do not know what room
+    there is, and those that want SAR headroom do not ask.
+
+    Attributes
+    ----------
+    id : str
+        Of this message.
+    exam : str
+        Study Instance UID of the exam's MRD headers (frame of reference UID where they have none),
+        or the pseudonym which the agent uses for it.
+    protocol : str or None
+        Exam protocol that is being run; None: the one the agent is set up with.
+    slot_minutes : float
+        Left until the end of the slot at the time of sending; below 0 where it is over.
+    remaining_minutes : float
+        Of planned steps not scanned yet.
+    minutes_used : float
+        By extra coverage, whoever asked for it.
+    sar_headroom : float or None
+        Fraction left of what the accepted SAR mode allows; None where it is not known.
+    planned : tuple of str
+        Steps planned or scanned, those included that were added to the protocol.
+    order : tuple of OrderFlag
+        What the order says that forbids extra scanning.
+    ended : bool
+        The exam is over: open questions are taken back.
+    """
+
+    type: Literal["exam_update"] = "exam_update"
+    id: Id
+    exam: Id
+    protocol: Id | None = None
+    slot_minutes: float = Field(ge=-1440, le=1440)
+    remaining_minutes: float = Field(default=0, ge=0, le=1440)
+    minutes_used: float = Field(default=0, ge=0, le=1440)
+    sar_headroom: Fraction | None = None
+    planned: tuple[Id, ...] = Field(default=(), max_length=100)
+    order: tuple[OrderFlag, ...] = Field(default=(), max_length=len(OrderFlag))
+    ended: bool = False
+
+
+class Acknowledged(Message):
+    """A request, reply, withdrawal or exam update has come and is recorded.
 
     Attributes
     ----------
@@ -270,7 +287,7 @@ class Acknowledged(_Message):
     detail: Words = ""
 
 
-class Refused(_Message):
+class Refused(Message):
     """A message was not read. This type and `hello` keep their fields in every version."""
 
     type: Literal["refused"] = "refused"
@@ -279,7 +296,7 @@ class Refused(_Message):
     detail: Words = ""
 
 
-class Telemetry(_Message):
+class Telemetry(Message):
     """What the agent tells whoever listens; nothing hangs on it.
 
     Attributes
@@ -301,7 +318,15 @@ class Telemetry(_Message):
 
 
 ControlMessage = (
-    Hello | Heartbeat | CoverageRequest | CoverageReply | Acknowledged | Refused | Telemetry
+    Hello
+    | Heartbeat
+    | CoverageRequest
+    | CoverageReply
+    | Withdraw
+    | ExamUpdate
+    | Acknowledged
+    | Refused
+    | Telemetry
 )
 
 

@@ -5,7 +5,8 @@
         def schedule(self, request, steps): ...  # put the steps behind what is planned
         def scan(self, request, steps): ...      # return when they are scanned
 
-    with Console(AgentAddress("recon-pc", 9003, 9004, keys), "bay 2"): ...
+    with Console(AgentAddress("recon-pc", 9003, 9004, keys), "bay 2") as console:
+        console.tell(ExamUpdate(...))            # of the exam: time left, SAR, what is planned
 
 It keeps the rules of docs/control.md: a question is asked once, however often it comes; nothing is
 scheduled before the agent has acknowledged that the answer counts; answers are repeated until they
@@ -22,20 +23,18 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 
 import zmq
-import zmq.auth
 
 from protocols.control import (
-    MAX_BYTES,
     Acknowledged,
     ControlError,
     ControlMessage,
     CoverageReply,
     CoverageRequest,
     CoverageStep,
+    ExamUpdate,
     Heartbeat,
     Hello,
     Outcome,
@@ -44,12 +43,13 @@ from protocols.control import (
     ReplyReason,
     Telemetry,
     UnsupportedVersion,
+    Withdraw,
     decode,
     encode,
 )
+from scanner.console_link import MISSED, AgentAddress, Keys, connect
 
-MISSED = 3
-"""Heartbeats without which the agent is gone."""
+__all__ = ["AgentAddress", "Answer", "ConsoleAdapter", "Keys", "NotScanned"]
 
 RETRY_S = 0.25
 """Between two attempts to meet the agent."""
@@ -58,24 +58,6 @@ GRACE_S = 30.0
 """After the countdown: an answer not acknowledged by then is not scanned."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Keys:
-    """CURVE certificate files: the scanner's secret key, and the agent's public one."""
-
-    scanner: Path
-    agent: Path
-
-
-@dataclass(frozen=True)
-class AgentAddress:
-    """Where the agent listens; ``keys`` None only where it was set up without."""
-
-    host: str
-    port: int
-    telemetry_port: int
-    keys: Keys | None
 
 
 @dataclass(frozen=True)
@@ -102,6 +84,22 @@ class _Said:
     reply: CoverageReply
     acknowledged: threading.Event = field(default_factory=threading.Event)
     by: Acknowledged | None = None
+
+
+@dataclass
+class _Exam:
+    """The latest word on an exam, and when it was given, on the monotonic clock."""
+
+    update: ExamUpdate
+    told_s: float
+    sent: bool = False
+    acknowledged: bool = False
+
+    @property
+    def now(self) -> ExamUpdate:
+        """What it says now."""
+        left = self.update.slot_minutes - (time.monotonic() - self.told_s) / 60
+        return self.update.model_copy(update={"slot_minutes": max(-1440.0, left)})
 
 
 class ConsoleAdapter(ABC):
@@ -135,7 +133,9 @@ class ConsoleAdapter(ABC):
         self._heartbeat_s = heartbeat_s
         self._agent_here = False
         self._lock = threading.Lock()
-        self._known: set[str] = set()
+        self._known: dict[str, CoverageRequest | None] = {}
+        self._withdrawn: set[str] = set()
+        self._exams: dict[str, _Exam] = {}
         self._said: dict[str, _Said] = {}
         self._new: list[_Said] = []
         self._closing = False
@@ -143,8 +143,8 @@ class ConsoleAdapter(ABC):
         self._wake.setblocking(False)
         self._woken.setblocking(False)
         self._context = zmq.Context()
-        self._dealer = self._connect(zmq.DEALER, address, address.port)
-        self._sub = self._connect(zmq.SUB, address, address.telemetry_port)
+        self._dealer = connect(self._context, zmq.DEALER, address, heartbeat_s)
+        self._sub = connect(self._context, zmq.SUB, address, heartbeat_s)
         self._sub.subscribe(b"")
         self._thread = threading.Thread(target=self._run, name="console adapter", daemon=True)
         self._thread.start()
@@ -178,6 +178,10 @@ class ConsoleAdapter(ABC):
         """Take note that an answer does not count: nothing is scanned on account of it."""
         _log.warning("the answer to %s does not count: %s", request.id, why)
 
+    def withdrawn(self, request: CoverageRequest, why: str) -> None:
+        """Take a question off the screen: the agent does not ask any more."""
+        _log.info("%s is not asked any more: %s", request.id, why)
+
     def met(self, agent: Hello) -> None:
         """Take note that the agent is there."""
         _log.info("the agent %s is there", agent.name)
@@ -189,6 +193,14 @@ class ConsoleAdapter(ABC):
     def hear(self, telemetry: Telemetry) -> None:
         """Take note of telemetry."""
         _log.debug("telemetry: %s", telemetry)
+
+    # What a scanner calls.
+
+    def tell(self, update: ExamUpdate) -> None:
+        """Tell the agent what it must know of an exam; again whenever that changes."""
+        with self._lock:
+            self._exams[update.exam] = _Exam(update, time.monotonic())
+        self._interrupt()
 
     def close(self) -> None:
         """Stop. Questions that are open are not answered."""
@@ -213,23 +225,6 @@ class ConsoleAdapter(ABC):
     ) -> None:
         self.close()
 
-    def _connect(self, kind: int, address: AgentAddress, port: int) -> "zmq.Socket[bytes]":
-        end: zmq.Socket[bytes] = self._context.socket(kind)
-        end.maxmsgsize = MAX_BYTES
-        # What cannot be sent now is not kept for later: the next heartbeat begins afresh.
-        end.immediate = True
-        end.ipv6 = ":" in address.host
-        end.reconnect_ivl, end.reconnect_ivl_max = 50, 1000
-        end.heartbeat_ivl = int(1000 * self._heartbeat_s)
-        end.heartbeat_timeout = end.heartbeat_ttl = int(1000 * MISSED * self._heartbeat_s)
-        if address.keys is not None:
-            end.curve_publickey, end.curve_secretkey = zmq.auth.load_certificate(
-                address.keys.scanner
-            )
-            end.curve_serverkey, _ = zmq.auth.load_certificate(address.keys.agent)
-        end.connect(f"tcp://{f'[{address.host}]' if end.ipv6 else address.host}:{port}")
-        return end
-
     def _interrupt(self) -> None:
         try:
             self._wake.send(b"x")
@@ -253,8 +248,12 @@ class ConsoleAdapter(ABC):
                 self._take(self._dealer.recv_multipart())
             with self._lock:
                 new, self._new = self._new, []
+                told = [exam for exam in self._exams.values() if not exam.sent]
             for said in new:
                 self._send(said.reply)
+            for exam in told:
+                self._send(exam.now)
+                exam.sent = True
             now_s = time.monotonic()
             if self._agent_here and now_s > heard_s + MISSED * self._heartbeat_s:
                 self._agent_here = False
@@ -280,17 +279,24 @@ class ConsoleAdapter(ABC):
             case Hello(role="agent"):
                 self._agent_here = True
                 self.met(message)
+                with self._lock:  # it may be another process, which knows of no exam
+                    for exam in self._exams.values():
+                        exam.acknowledged = False
                 self._repeat()
             case CoverageRequest():
                 self._send(Acknowledged(of=message.id))
                 if message.id not in self._known:
-                    self._known.add(message.id)
+                    self._known[message.id] = message
                     threading.Thread(
                         target=self._serve, args=(message,), name="question", daemon=True
                     ).start()
+            case Withdraw():
+                self._send(Acknowledged(of=message.id))
+                self._take_back(message)
             case Acknowledged():
                 with self._lock:
                     said = self._said.pop(message.of, None)
+                    self._take_acknowledged(message.of)
                 if said is not None:
                     said.by = message
                     said.acknowledged.set()
@@ -300,6 +306,22 @@ class ConsoleAdapter(ABC):
                 self.missed(message.detail)
             case _:
                 pass
+
+    def _take_back(self, message: Withdraw) -> None:
+        if message.request in self._withdrawn:
+            return
+        self._withdrawn.add(message.request)
+        # Where the question itself comes after this, it is not shown.
+        request = self._known.setdefault(message.request, None)
+        if request is not None:
+            self.withdrawn(request, message.detail or message.reason)
+
+    def _take_acknowledged(self, update: str) -> None:
+        for name, exam in list(self._exams.items()):
+            if exam.update.id == update:
+                exam.acknowledged = True
+                if exam.update.ended:
+                    del self._exams[name]
 
     def _hear(self) -> None:
         try:
@@ -313,8 +335,10 @@ class ConsoleAdapter(ABC):
     def _repeat(self) -> None:
         with self._lock:
             replies = [said.reply for said in self._said.values()]
-        for reply in replies:
-            self._send(reply)
+            told = [exam.now for exam in self._exams.values() if not exam.acknowledged]
+        messages: list[ControlMessage] = [*told, *replies]
+        for message in messages:
+            self._send(message)
 
     def _send(self, message: ControlMessage) -> None:
         try:
@@ -326,6 +350,8 @@ class ConsoleAdapter(ABC):
         """Take one question from asking to scanning."""
         end_s = time.monotonic() + request.countdown_s + GRACE_S
         answer = self.ask(request) or Answer(Outcome.DECLINED, ReplyReason.NO_ANSWER)
+        if request.id in self._withdrawn:
+            return
         accepted = answer.outcome is not Outcome.DECLINED
         said = self._say(request, answer)
         said.acknowledged.wait(max(0.0, end_s - time.monotonic()) if accepted else None)

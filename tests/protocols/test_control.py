@@ -15,6 +15,7 @@ from protocols.control import (
     CoverageReply,
     CoverageRequest,
     CoverageStep,
+    ExamUpdate,
     Heartbeat,
     Hello,
     Outcome,
@@ -23,6 +24,8 @@ from protocols.control import (
     ReplyReason,
     Telemetry,
     UnsupportedVersion,
+    Withdraw,
+    WithdrawReason,
 )
 from protocols.geometry import Slab
 
@@ -61,6 +64,16 @@ MESSAGES = [
         id="a2", request=REQUEST.id, outcome=Outcome.DECLINED, reason=ReplyReason.PATIENT
     ),
     CoverageReply(id="a3", request=REQUEST.id, outcome=Outcome.MODIFIED, steps=REQUEST.steps[:1]),
+    Withdraw(id="w1", request=REQUEST.id, reason=WithdrawReason.EXAM_ENDED, detail="over"),
+    ExamUpdate(
+        id="u1",
+        exam="2.25.17",
+        protocol="lumbar",
+        slot_minutes=-0.5,
+        sar_headroom=0.4,
+        planned=("t1_tse_sag", "stir_sag"),
+        order=("pregnancy",),
+    ),
     Acknowledged(of="a3", counts=False, detail="too late"),
     Refused(reason=Refusal.HELLO_FIRST),
     Telemetry(topic="series", at_s=1.5, exam="exam-7", values={"seconds": 0.5, "ok": True}),
