@@ -23,6 +23,11 @@ Out = Annotated[Path, typer.Option(help="Folder for checkpoints and the finished
 Version = Annotated[str, typer.Option(help="Of the finished weights.")]
 
 
+StartFrom = Annotated[
+    Path | None, typer.Option(help="Folder of finished weights of the same network to begin with.")
+]
+
+
 def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -43,6 +48,10 @@ Threads = Annotated[int, typer.Option(help="CPU threads.")]
 Finish = Annotated[
     bool, typer.Option("--finish", help="Write weights of the latest checkpoint, train no more.")
 ]
+
+
+def _weights(folder: Path | None) -> Path | None:
+    return folder / "weights.npz" if folder else None
 
 
 @contextmanager
@@ -68,6 +77,7 @@ def denoiser(
     out: Out = Path("training"),
     images: Images = None,
     held_out: HeldOut = None,
+    start_from: StartFrom = None,
     version: Version = "0.1",
     seed: Seed = 1,
     steps: Steps = None,
@@ -85,7 +95,7 @@ def denoiser(
     if not finish:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         with _reporting("denoiser", recipe.steps) as report:
-            train(recipe, out, images, device, report)
+            train(recipe, out, images, device, report, _weights(start_from))
     print(finish_denoiser(out, recipe, version, held_out, _command()))
 
 
@@ -116,6 +126,7 @@ def recon(
 def labels(
     data: Annotated[Path, typer.Option(help="Folder of `boreside phantoms --labels`.")],
     out: Out = Path("training"),
+    start_from: StartFrom = None,
     version: Version = "0.1",
     seed: Seed = 1,
     steps: Steps = None,
@@ -132,5 +143,5 @@ def labels(
     recipe = Recipe(seed=seed, steps=Recipe.steps if steps is None else steps)
     if not finish:
         with _reporting("labels", recipe.steps) as report:
-            train(recipe, out, data, report)
+            train(recipe, out, data, report, _weights(start_from))
     print(finish_labels(out, recipe, version, _command()))

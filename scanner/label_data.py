@@ -27,13 +27,14 @@ TRANSITIONAL = 0.35
 def labelled_slices(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return sagittal slices of one random patient.
 
-    Half of them lie within 15 mm of the midline, half within 50 mm; all are a little oblique.
+    Half of them lie within 15 mm of the midline, half within 50 mm; all are a little oblique. Each
+    is sampled at two depths, whose mean is the image of a slice 2 to 5 mm thick.
 
     Returns
     -------
     dict of ndarray
-        ``tissue`` and ``structure`` (slice, row, column), uint8; ``density`` and ``fat`` as parts
-        of 255, uint8; ``structures``: the name of each structure; ``landmark_names``, and
+        ``tissue`` (slice, depth, row, column), uint8; ``density`` and ``fat`` likewise, as parts of
+        255; ``structure`` (slice, row, column) of the middle of the slice, uint8; ``structures``: the name of each structure; ``landmark_names``, and
         ``landmarks`` (slice, landmark, 3), float32: row, column, and mm from the slice;
         ``parameters`` (field, tissue, 5), float32, of water and fat at 1.5 and 3 T: density, T1,
         T2, fat T1, fat T2; ``pixel_mm``; ``doubt``: whether the levels cannot be numbered.
@@ -48,7 +49,8 @@ def labelled_slices(rng: np.random.Generator) -> dict[str, np.ndarray]:
     }
     for number in range(SLICES):
         points, axes, corner = _slice(rng, 15.0 if number % 2 else 50.0)
-        sampled = spine.sample(points)
+        depths = rng.uniform(2.0, 5.0) * np.array([-0.3, 0.3])
+        sampled = spine.sample((points + depths[:, None, None, None] * axes[2]).astype(np.float32))
         found["tissue"].append(sampled.labels)
         found["structure"].append(structure_labels(spine, points))
         for name, part in (("density", sampled.density / 2), ("fat", sampled.fat_fraction)):

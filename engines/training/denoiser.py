@@ -10,7 +10,7 @@ import torch
 
 from engines.nets import build
 from engines.training.images import CleanImage, Images
-from engines.training.loop import Averaged, Bank, learning_rate, load, save
+from engines.training.loop import Averaged, Bank, learning_rate, load, read_weights, save
 from engines.training.noise import complex_noise, sigma_map
 
 CHECKPOINT_STEPS = 250
@@ -82,12 +82,13 @@ def batch_of(
 def loss_of(denoised: torch.Tensor, clean: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """Return the mean error of the complex pixels, high noise not counting more than low.
 
-    Charbonnier, smooth at half of the noise; divided by the square root of the noise level, as
+    Charbonnier, smooth at twice the noise, so that nearly all errors are counted by their square,
+    and those of edges do not rule; divided by the square root of the noise level, as
     the error of a good denoiser grows slower than the noise.
     """
     level = sigma.mean(dim=(1, 2, 3), keepdim=True)
     square = ((denoised - clean) ** 2).sum(dim=1, keepdim=True)
-    return (torch.sqrt(square + (0.5 * level) ** 2) / torch.sqrt(level)).mean()
+    return (torch.sqrt(square + (2 * level) ** 2) / torch.sqrt(level)).mean()
 
 
 def train(
@@ -96,6 +97,7 @@ def train(
     images: Path | None,
     device: str,
     report: Callable[[int, float], None],
+    weights: Path | None = None,
     bank_size: int = 400,
 ) -> dict[str, torch.Tensor]:
     """Train, or go on with a training; returns the averaged weights.
@@ -110,11 +112,15 @@ def train(
     device : str
     report : callable
         Is told every step and its loss.
+    weights : Path or None
+        Finished weights (`weights.npz`) to begin with; without them, random ones.
     bank_size : int
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     module = build(recipe.architecture()).to(device)
+    if weights is not None:
+        read_weights(weights, module)
     module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.peak_rate, weight_decay=1e-4)
     averaged, start = Averaged(module), 0

@@ -15,11 +15,11 @@ from torch.nn import functional
 from engines.nets import build
 from engines.training.denoiser import plain
 from engines.training.labels_data import CLASSES, MARKS, Example, Patient, example, read_patient
-from engines.training.loop import Averaged, learning_rate, load, save
+from engines.training.loop import Averaged, learning_rate, load, read_weights, save
 
 CHECKPOINT_STEPS = 100
 _AHEAD = 32
-_CLASS_WEIGHTS = (0.5, 1.0, 1.5, 1.5, 1.0, 2.0, 2.0)
+_CLASS_WEIGHTS = (0.8, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def loss(found: torch.Tensor, batch: Example) -> torch.Tensor:
         marks[:, :-1], heat[:, :-1], weight=1 + 15 * heat[:, :-1]
     )
     doubt = functional.binary_cross_entropy_with_logits(marks[:, -1], heat[:, -1], weight=near)
-    return entropy + (1 - dice).mean() + 10 * points + 3 * doubt / (near.mean() + 1e-2)
+    return entropy + (1 - dice).mean() + 10 * points + 6 * doubt / (near.mean() + 1e-2)
 
 
 def train(
@@ -118,6 +118,7 @@ def train(
     out: Path,
     folder: Path,
     report: Callable[[int, float], None] = lambda step, loss: None,
+    weights: Path | None = None,
 ) -> Path:
     """Train, or go on from the checkpoint that is there; returns the last checkpoint.
 
@@ -130,6 +131,8 @@ def train(
         Files of `boreside phantoms --labels`.
     report : callable
         Called with each step and its loss.
+    weights : Path or None
+        Finished weights (`weights.npz`) to begin with; without them, random ones.
 
     Raises
     ------
@@ -140,6 +143,8 @@ def train(
     path = out / "labels.pt"
     torch.manual_seed(recipe.seed)
     module = build(recipe.architecture())
+    if weights is not None:
+        read_weights(weights, module)
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.peak_rate, weight_decay=1e-3)
     averaged, start = Averaged(module, decay=0.99), 0
     kept = load(path)

@@ -72,15 +72,16 @@ def render(
 
     Parameters
     ----------
-    tissue : uint8 (y, x)
-    density, fat : float32 (y, x)
+    tissue : uint8 (depth, y, x)
+    density, fat : float32 (depth, y, x)
+        Depths within the slice, whose signals are added up.
     parameters : float32 (field, tissue, 5)
     """
-    shape = tissue.shape
+    shape = tissue.shape[1:]
     water_of, fat_of = levels(rng, parameters)
     if rng.random() < 0.3:
         fat = np.clip(fat + rng.normal(0, 0.15), 0, 1)
-    image = (water_of[tissue] * (1 - fat) + fat_of[tissue] * fat) * density
+    image = ((water_of[tissue] * (1 - fat) + fat_of[tissue] * fat) * density).mean(axis=0)
     image = image * (1 + rng.uniform(0, 0.15) * smooth(rng, shape, rng.uniform(4, 16)))
     image = gaussian_filter(np.abs(image), rng.uniform(0.35, 1.0, 2) * rng.choice([0.7, 1.0, 1.5]))
     image = image * np.exp(rng.uniform(0, 0.5) * smooth(rng, shape, rng.uniform(60, 160)))

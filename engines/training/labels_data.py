@@ -103,9 +103,9 @@ def example(
     for a, n in zip(at, structure.shape):
         outside |= (a < 0) | (a > n - 1)
     outside |= _beyond_view(rng, shape)
-    tissue = np.where(outside, 0, arrays["tissue"][number][rows, columns])
-    density = arrays["density"][number][rows, columns].astype(np.float32) * (2 / 255)
-    fat = arrays["fat"][number][rows, columns].astype(np.float32) / 255
+    tissue = np.where(outside, 0, arrays["tissue"][number][:, rows, columns])
+    density = arrays["density"][number][:, rows, columns].astype(np.float32) * (2 / 255)
+    fat = arrays["fat"][number][:, rows, columns].astype(np.float32) / 255
     image = render(rng, tissue, density, fat, arrays["parameters"])
     classes = patient.classes[np.where(outside, 0, structure[rows, columns])]
     marks = inverse(arrays["landmarks"][number][:, :2].astype(np.float64))

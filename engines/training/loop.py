@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from engines.training.images import CleanImage, Images
@@ -99,3 +100,15 @@ def load(path: Path) -> dict[str, Any] | None:
         return None
     content: dict[str, Any] = torch.load(path, weights_only=True)
     return content
+
+
+def read_weights(path: Path, module: torch.nn.Module) -> None:
+    """Give a module the weights of a finished network (`weights.npz`).
+
+    Raises
+    ------
+    RuntimeError
+        They are those of another architecture.
+    """
+    with np.load(path, allow_pickle=False) as arrays:
+        module.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})

@@ -3,7 +3,8 @@
 Dead leaves (shapes of all sizes that cover each other; Lee, Mumford and Huang, Int J Comput Vis 41
 (2001) 35) have the edges and the scale invariance of natural images, and train denoisers nearly as
 well (Achddou et al., SSVM 2021). Here leaves are ellipses, polygons, shells and strips with 1/f
-textures and gradients, often within a body on an empty background.
+textures and gradients, often within a body on an empty background. Some scenes have ladders: what
+repeats along an axis (discs, ribs, folia) is rare among dead leaves.
 """
 
 import numpy as np
@@ -67,6 +68,27 @@ def _inside(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, radius: floa
     return np.asarray(np.clip(distance + 0.5, 0, 1), np.float32)
 
 
+def _add_ladder(rng: np.random.Generator, image: np.ndarray, levels: np.ndarray) -> None:
+    """Draw a bent column with rungs across it, alike but not the same, into a scene."""
+    size = len(image)
+    period = np.exp(rng.uniform(*np.log((3, 45))))
+    width = period * rng.uniform(0.8, 2.5)
+    centre, angle = rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi)
+    y, x = np.arange(size)[:, None] - centre[0], np.arange(size)[None] - centre[1]
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    across = across + rng.uniform(-0.6, 0.6) / size * along**2
+    column = np.clip(width / 2 - np.abs(across) + 0.5, 0, 1)
+    number = np.rint(along / period).astype(int) + size
+    shift, tilt, thick = (rng.normal(0, s, 2 * size) for s in (0.06, 0.1, 0.25))
+    bright = rng.choice(levels) * (1 + 0.15 * rng.standard_normal(2 * size))
+    thickness = np.maximum(0.7, period * rng.uniform(0.08, 0.5) * np.exp(thick))[number]
+    off = np.abs(along - (number - size + shift[number]) * period - tilt[number] * across)
+    rung = column * np.clip(thickness / 2 - off + 0.5, 0, 1)
+    if rng.random() < 0.6:
+        image += column * (rng.choice(levels) - image)
+    image += rung * (np.abs(bright)[number] - image)
+
+
 def scene(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return a random scene, complex64 (size, size): magnitudes up to about 1.
 
@@ -96,6 +118,8 @@ def scene(rng: np.random.Generator, size: int) -> np.ndarray:
         if phases:
             fill = fill * np.exp(1j * rng.normal(0, 0.7))
         image[here] += cover * (fill - image[here])
+    for _ in range(rng.choice(4, p=[0.5, 0.2, 0.15, 0.15])):
+        _add_ladder(rng, image, levels)
     if rng.random() < 0.7:
         edge = smooth_field(rng, size, rng.uniform(1, 3))
         axis = np.linspace(-1, 1, size, dtype=np.float32)

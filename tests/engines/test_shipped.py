@@ -17,10 +17,14 @@ def network(request):
     return request.param
 
 
-def _planes(shape):
+def _planes(manifest, batch, y, x):
+    """Random planes with the channels of a network; sides are those, up to the next multiple."""
     rng = np.random.default_rng(11)
-    planes = rng.standard_normal((shape[0], 3, *shape[1:])).astype(np.float32)
-    planes[:, 2] = 0.05 + 0.2 * rng.random(shape, np.float32)
+    channels, multiple = len(manifest.inputs[0].channels), manifest.multiple_of
+    y, x = (-(-n // multiple) * multiple for n in (y, x))
+    planes = rng.standard_normal((batch, channels, y, x)).astype(np.float32)
+    if channels == 3:
+        planes[:, 2] = 0.05 + 0.2 * rng.random((batch, y, x), np.float32)
     return planes
 
 
@@ -53,7 +57,7 @@ def test_other_runtimes_agree(network, runtime, shape):
         if isinstance(error.__cause__, ImportError):
             pytest.skip(error.reason)
         raise
-    planes = _planes(shape)
+    planes = _planes(Store().open(*network).manifest, *shape)
     expected, found = load_engine(*network).outputs(planes), engine.outputs(planes)
     for name, reference in expected.items():
         difference = np.linalg.norm(found[name] - reference) / np.linalg.norm(reference)
@@ -71,7 +75,7 @@ def test_the_gpu_agrees_within_half_a_percent(network, runtime, precision):
         pytest.skip(error.reason)
     if "CPU" in engine.runtime:
         pytest.skip("there is no GPU here")
-    planes = _planes((1, 320, 320))
+    planes = _planes(Store().open(*network).manifest, 1, 320, 320)
     reference = load_engine(*network).run(planes)
     difference = np.linalg.norm(engine.run(planes) - reference) / np.linalg.norm(reference)
     assert difference <= 5e-3

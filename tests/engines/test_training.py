@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra gpu")
 pytest.importorskip("onnxscript", reason="needs onnxscript, of the extra gpu")
 
 from engines.engine import load_engine  # noqa: E402
+from engines.nets import build  # noqa: E402
 from engines.store import Store  # noqa: E402
 from engines.training.denoiser import Recipe, example, train  # noqa: E402
 from engines.training.finish import finish_denoiser  # noqa: E402
@@ -121,6 +123,19 @@ def test_another_recipe_does_not_go_on_with_a_training(tmp_path: Path) -> None:
     other = Recipe(**{**SMALL.__dict__, "seed": 4})
     with pytest.raises(ValueError, match="another recipe"):
         train(other, tmp_path, None, "cpu", lambda step, loss: None, bank_size=2)
+
+
+def test_a_training_may_begin_with_finished_weights(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    module = build(SMALL.architecture())
+    given = {k: rng.normal(0, 0.01, v.shape).astype("f4") for k, v in module.state_dict().items()}
+    np.savez(tmp_path / "weights.npz", allow_pickle=False, **given)
+    slow = replace(SMALL, steps=1, peak_rate=1e-12)
+    found = train(
+        slow, tmp_path, None, "cpu", lambda step, loss: None, tmp_path / "weights.npz", bank_size=2
+    )
+    for name, value in given.items():
+        np.testing.assert_allclose(found[name].numpy(), value, atol=1e-6)
 
 
 def test_finished_weights_serve_in_the_store(
