@@ -153,9 +153,9 @@ class Audit:
         )
         return self.append(entry, state.exam)
 
-    def request(self, request: CoverageRequest) -> Record:
-        """Record a question as it is sent."""
-        return self.append(RequestEntry(request=request), request.exam)
+    def request(self, request: CoverageRequest, decision_s: float | None = None) -> Record:
+        """Record a question as it was sent, and how long the decision took."""
+        return self.append(RequestEntry(request=request, decision_s=decision_s), request.exam)
 
     def reply(
         self, exam: str, reply: CoverageReply, counts: bool, latency_s: float | None = None

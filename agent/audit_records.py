@@ -100,10 +100,18 @@ class EvaluationEntry(_Entry):
 
 
 class RequestEntry(_Entry):
-    """The question as it was sent: its text, its slices, what it costs."""
+    """The question as it was sent: its text, its slices, what it costs.
+
+    Attributes
+    ----------
+    decision_s : float or None
+        From the last readout of the deciding series to the question on the wire; None where no
+        console was there to send it to, or no series decided.
+    """
 
     kind: Literal["request"] = "request"
     request: CoverageRequest
+    decision_s: float | None = Field(default=None, ge=0)
 
 
 class ReplyEntry(_Entry):

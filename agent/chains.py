@@ -6,16 +6,17 @@ images to leave.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from agent import engines, fire
-from gadgets.conventional import conventional
 from gadgets.denoise import Denoise
 from gadgets.finish import Finish
 from gadgets.noise import Prewhiten
 from gadgets.oversampling import TransformReadout
 from gadgets.recon_dl import ReconstructDL
 from gadgets.reconstruct import Reconstruct
+from gadgets.series import CollectSeries
 from gadgets.sort import Sort
 from gadgets.stream import Gadget, chain
 from protocols.header import Header
@@ -30,25 +31,24 @@ def _swallow(items: Iterator[Any]) -> Iterator[Any]:
     yield from ()
 
 
-def _conventional(method: str, maps: tuple[str, ...] = ()) -> Builder:
-    def build_with(header: Header | None, pixel_type: str) -> Gadget:
-        if header is None:
-            return fire.simplefft(header)
-        return conventional(header, method, maps, pixel_type)
+@dataclass(frozen=True)
+class Chain:
+    """As `gadgets.conventional`, with these gadgets between sorting and finishing (a builder)."""
 
-    return build_with
+    reconstruct: Callable[[Header], list[Gadget]]
+    maps: tuple[str, ...] = ()
 
-
-def _with_networks(reconstruct: Callable[[Header], list[Gadget]]) -> Builder:
-    """As conventional, but with these gadgets between sorting and finishing."""
-
-    def build_with(header: Header | None, pixel_type: str) -> Gadget:
+    def __call__(self, header: Header | None, pixel_type: str, collect: bool = False) -> Gadget:
         if header is None:
             return fire.simplefft(header)
         first: list[Gadget] = [Prewhiten(header), TransformReadout(header), Sort(header)]
-        return chain([*first, *reconstruct(header), Finish(header, pixel_type=pixel_type)])
+        series: list[Gadget] = [CollectSeries(header)] if collect else []
+        last = Finish(header, pixel_type=pixel_type, maps=self.maps)
+        return chain([*first, *self.reconstruct(header), *series, last])
 
-    return build_with
+
+def _conventional(method: str, maps: tuple[str, ...] = ()) -> Chain:
+    return Chain(lambda header: [Reconstruct(method, header, noise_maps=bool(maps))], maps)
 
 
 def _denoise(header: Header) -> list[Gadget]:
@@ -67,8 +67,8 @@ def _dl(header: Header) -> list[Gadget]:
 CHAINS: dict[str, Builder] = {
     "conventional": _conventional("sense"),
     "conventional-maps": _conventional("sense", ("g-factor", "snr")),
-    "denoise": _with_networks(_denoise),
-    "dl": _with_networks(_dl),
+    "denoise": Chain(_denoise),
+    "dl": Chain(_dl),
     "grappa": _conventional("grappa"),
     "invertcontrast": lambda header, pixel_type: fire.invertcontrast(header),
     "null": lambda header, pixel_type: _swallow,
@@ -77,6 +77,18 @@ CHAINS: dict[str, Builder] = {
 }
 
 
-def build(name: str, header: Header | None, pixel_type: str) -> Gadget:
-    """Return the chain of a configuration in `CHAINS`."""
-    return CHAINS[name](header, pixel_type)
+def build(name: str, header: Header | None, pixel_type: str, collect: bool = False) -> Gadget:
+    """Return the chain of a configuration in `CHAINS`.
+
+    Parameters
+    ----------
+    name : str
+    header : Header or None
+    pixel_type : str
+    collect : bool
+        Yield each complete `gadgets.items.Series`, too, after its images, where the chain has any.
+    """
+    builder = CHAINS[name]
+    if collect and isinstance(builder, Chain):
+        return builder(header, pixel_type, collect)
+    return builder(header, pixel_type)

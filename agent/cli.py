@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,8 +96,16 @@ def _serve_stdio(settings: Settings) -> None:
     from gadgets.fft import set_threads
 
     set_threads(settings.threads)
-    with open(0, "rb", buffering=0) as source, open(out, "wb", buffering=0) as sink:
-        Session(source, sink, Spool(settings.spool), settings).run()
+    spool = Spool(settings.spool)
+    with ExitStack() as stack:
+        beside = None
+        if settings.exams is not None:
+            from agent.exam_service import exams
+
+            beside = stack.enter_context(exams(settings)).beside()
+        source = stack.enter_context(open(0, "rb", buffering=0))
+        sink = stack.enter_context(open(out, "wb", buffering=0))
+        Session(source, sink, spool, settings, beside=beside).run()
 
 
 @app.command()

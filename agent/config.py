@@ -6,7 +6,7 @@ Every key of `deploy/agent.yaml` is a field here. In the environment ``listen.po
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
@@ -16,6 +16,10 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
+
+from agent.control_settings import ControlSettings
+from agent.exam_settings import AuditSettings, ExamSettings
+from agent.trigger_site import SitePolicy
 
 DEFAULT_FILE = Path("agent.yaml")
 
@@ -109,6 +113,13 @@ class Settings(BaseSettings):
         Configuration for scanners that name none, or none that we know (`agent.chains`).
     pixel_type : str
         Type of the images that leave; FIRE's own configurations send int16 whatever it says.
+    exams : ExamSettings or None
+        None: nobody looks at the series.
+    control : ControlSettings or None
+        None: coverage is asked for within the MRD stream.
+    audit : AuditSettings
+    site : SitePolicy
+        How triggers may ask here.
     """
 
     model_config = SettingsConfigDict(
@@ -122,6 +133,10 @@ class Settings(BaseSettings):
     threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
     chain: str = "conventional"
     pixel_type: Literal["uint16", "float32"] = "uint16"
+    exams: ExamSettings | None = None
+    control: ControlSettings | None = None
+    audit: AuditSettings = AuditSettings()
+    site: SitePolicy = SitePolicy()
 
     @classmethod
     def settings_customise_sources(
@@ -183,6 +198,8 @@ def _explain(error: dict[str, Any], path: Path | None, overrides: dict[str, Any]
         section: Any = Settings
         for key in keys[:-1]:
             section = section.model_fields[key].annotation
+            # Of a section that may be missing, the type which is not None.
+            section = next(iter(get_args(section)), section)
         return f"{where}: {'.'.join(keys)}: unknown key, expected one of " + ", ".join(
             section.model_fields
         )

@@ -27,10 +27,10 @@ from typing import Any
 import zmq
 
 from agent import log
-from agent.config import SettingsError
 from agent.control_settings import ControlSettings
 from agent.control_sockets import Sockets
 from agent.control_store import ControlStore, Reply, Verdict
+from agent.control_words import WHY_NOT
 from protocols.control import (
     VERSION,
     Acknowledged,
@@ -63,14 +63,6 @@ TELEMETRY = 256
 """Waiting to be sent; older ones are dropped."""
 
 HELLO = Hello(role="agent", name="boreside", software=f"boreside {version('boreside')}")
-
-WHY_NOT = {
-    Verdict.LATE: "the countdown was over: it counts as declined",
-    Verdict.SECOND: "the question was answered before",
-    Verdict.WITHDRAWN: "the question was taken back",
-    Verdict.OUT_OF_ORDER: "nothing of the kind was accepted and is still to be scanned",
-    Verdict.UNKNOWN: "no such question was asked",
-}
 
 
 @dataclass
@@ -124,17 +116,12 @@ class ControlChannel:
         self._sent_ns: dict[str, int] = {}
         self._sent = threading.Condition()
         self._closing = False
+        self._sockets = Sockets(settings, self._ignored)
+        self._router, self._pub = self._sockets.router, self._sockets.telemetry
+        self.port, self.telemetry_port = self._sockets.router_port, self._sockets.telemetry_port
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._woken.setblocking(False)
-        try:
-            self._sockets = Sockets(settings, self._ignored)
-        except SettingsError:
-            self._wake.close()
-            self._woken.close()
-            raise
-        self._router, self._pub = self._sockets.router, self._sockets.telemetry
-        self.port, self.telemetry_port = self._sockets.router_port, self._sockets.telemetry_port
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         self._thread.start()
 
@@ -161,6 +148,14 @@ class ControlChannel:
         withdrawn = self._store.withdraw(withdraw, self._now_s())
         self._interrupt()
         return withdrawn
+
+    def state(self, request: str) -> str | None:
+        """Return where a question stands (`ControlStore.state`), None where it was never asked."""
+        return self._store.state(request)
+
+    def recorded(self, request: str) -> list[Reply]:
+        """Return all that was answered to a question, also what does not count."""
+        return self._store.replies(request)
 
     def sent_ns(self, request: str, wait_s: float) -> int | None:
         """Return when this process first sent a question to a console, on the monotonic clock.

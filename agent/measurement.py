@@ -14,11 +14,13 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import chain as concatenate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agent import chains, fire
+from gadgets.items import Series
+from protocols.control_inband import to_meta
 from protocols.errors import HeaderError, TruncatedStream, WireError
 from protocols.header import Header, parse_header
 from protocols.meta import meta_text, parse_meta
@@ -35,6 +37,9 @@ from protocols.mrd_types import (
     Response,
     Text,
 )
+
+if TYPE_CHECKING:
+    from agent.exam_beside import Beside
 
 _CONTROL = (ConfigFile, ConfigText, HeaderText, Text, Query, Response, ErrorText, Close)
 _COUNTERS = ("slice", "contrast", "phase", "repetition", "set")
@@ -103,6 +108,8 @@ class Measurement:
     durable_bytes : callable or None
         How many bytes are safe, to answer ``boreside::spooled``.
     logger : structlog logger
+    beside : Beside or None
+        Takes the series when their images have left, and talks in-band about coverage.
     """
 
     def __init__(
@@ -114,6 +121,7 @@ class Measurement:
         logger: Any,
         arrival: Callable[[Any], Any] | None = None,
         durable_bytes: Callable[[], int] | None = None,
+        beside: "Beside | None" = None,
     ) -> None:
         self.report = Report()
         self._read = read
@@ -123,6 +131,7 @@ class Measurement:
         self._log = logger
         self._arrival = arrival
         self._durable_bytes = durable_bytes
+        self._beside = beside
         self._header: Header | None = None
         self._config: str | None = None
         self._choice_made = False
@@ -144,10 +153,14 @@ class Measurement:
             first = next(items, None)
             if first is not None:
                 self.report.config = self._choose()
-                gadget = chains.build(self.report.config, self._header, self._pixel_type)
+                collect = self._beside is not None and self._header is not None
+                name = self.report.config
+                gadget = chains.build(name, self._header, self._pixel_type, collect)
                 for item in gadget(concatenate([first], items)):
                     if isinstance(item, ImageMessage):
                         self._deliver(item)
+                    elif isinstance(item, Series) and self._beside is not None:
+                        self._beside.take(self._header, item)
         except PeerGone:
             raise
         except Exception as error:
@@ -208,8 +221,10 @@ class Measurement:
                 self._take_parameters(text)
             case HeaderText(xml):
                 self._take_header(xml)
+                self._talk()
             case Text(text):
-                self._take_parameters(text)
+                if self._beside is None or not self._talk(message):
+                    self._take_parameters(text)
             case Query(correlation_id, text):
                 self._send(Response(correlation_id, self._answer(text, offset)))
             case ErrorText():
@@ -279,13 +294,26 @@ class Measurement:
             arrived = block.arrival_ns[::-1][last]
         self._arrivals.update(zip(map(tuple, frames.tolist()), arrived.tolist()))
 
+    def _talk(self, heard: Text | None = None) -> bool:
+        """Speak of coverage in-band; False where what was heard is about something else."""
+        if self._beside is None:
+            return False
+        answers = None if heard is None else self._beside.hear(heard)
+        for text in (*(answers or ()), *self._beside.texts()):
+            self._send(text)
+        return answers is not None
+
     def _deliver(self, image: ImageMessage, unchanged: bool = False) -> None:
         arrived = self._arrivals.get(_counters(image))
         if arrived is not None:
             latency = round((time.monotonic_ns() - arrived) / 1e6, 3)
             self.report.latency_ms.append(latency)
             if not unchanged:
-                image = _with_latency(image, latency)
+                image = _with(image, BoresideLatencyMs=latency)
+        if self._beside is not None and not unchanged:
+            self._talk()
+            if question := self._beside.for_image():
+                image = _with(image, **to_meta(question))
         self._send(image)
         self.report.images.append(_identity(image))
         self._delivered |= {_identity(image), _counters(image)}
@@ -310,8 +338,9 @@ def _identity(image: ImageMessage) -> tuple[int, ...]:
     return tuple(int(image.header[name]) for name in names)
 
 
-def _with_latency(image: ImageMessage, latency_ms: float) -> ImageMessage:
+def _with(image: ImageMessage, **more: Any) -> ImageMessage:
+    """Add to an image's attributes, where these can be read."""
     attributes = parse_meta(image.attributes)
     if image.attributes.strip() and not attributes:
         return image
-    return replace(image, attributes=meta_text({**attributes, "BoresideLatencyMs": latency_ms}))
+    return replace(image, attributes=meta_text({**attributes, **more}))

@@ -8,10 +8,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import log
 from agent.config import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from agent.exam_service import Looking
 
 REFUSAL_SECONDS = 1.0
 
@@ -33,6 +38,7 @@ class Server:
         self._settings = settings
         self.recovery: threading.Thread | None = None
         self._sessions: set[threading.Thread] = set()
+        self._looking: Looking | None = None
         self._wake, self._woken = socket.socketpair()
         listen = settings.listen
         self._listeners = [_bind(lambda: _tcp(listen.host, listen.port), f"listen.port {listen}")]
@@ -53,7 +59,7 @@ class Server:
         Raises
         ------
         SettingsError
-            `Settings.chain` does not exist.
+            `Settings.chain` does not exist, or exams cannot be looked at as the settings say.
         """
         self._log.info("listening", host=self.address[0], port=self.address[1])
 
@@ -67,11 +73,20 @@ class Server:
             raise SettingsError(f"chain: expected one of {sorted(CHAINS)}, got {settings.chain!r}")
         set_threads(settings.threads)
         self._spool = Spool(settings.spool)
-        if recover:
-            self.recovery = threading.Thread(
-                target=self._recover, args=(pending(self._spool),), name="recover", daemon=True
-            )
-            self.recovery.start()
+        with ExitStack() as beside:
+            if settings.exams is not None:
+                from agent.exam_service import exams
+
+                self._looking = beside.enter_context(exams(settings))
+            if recover:
+                self.recovery = threading.Thread(
+                    target=self._recover, args=(pending(self._spool),), name="recover", daemon=True
+                )
+                self.recovery.start()
+            self._listen()
+
+    def _listen(self) -> None:
+        """Accept scanners until `stop`; then let the running sessions finish."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
             for listener in self._listeners:
@@ -141,6 +156,7 @@ class Server:
                     self._settings,
                     lambda: _shutdown(peer, socket.SHUT_WR),
                     lambda: _shutdown(peer, socket.SHUT_RDWR),
+                    self._looking.beside() if self._looking else None,
                 ).run()
         except Exception as error:
             self._log.error("session did not start", exc_info=error)

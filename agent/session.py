@@ -9,7 +9,7 @@ scanner which is slow to take its images ever stops the receiving.
 import statistics
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import log
 from agent.config import Settings
@@ -19,6 +19,9 @@ from agent.spool import Spool, SpoolFull, SpoolReader
 from protocols.mrd import Limits, Message, Reader, Sink, Source
 from protocols.mrd_types import Close, Text
 from protocols.mrd_write import write
+
+if TYPE_CHECKING:
+    from agent.exam_beside import Beside
 
 RECEIVE_BYTES = 1 << 20
 LINGER_SECONDS = 5.0
@@ -37,6 +40,8 @@ class Session:
         Tells the peer that no more will come, after the CLOSE.
     hang_up : callable
         Ends the connection; whoever waits for bytes is woken.
+    beside : Beside or None
+        Takes the series, where somebody looks at exams.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Session:
         settings: Settings,
         end_sending: Callable[[], None] = lambda: None,
         hang_up: Callable[[], None] = lambda: None,
+        beside: "Beside | None" = None,
     ) -> None:
         self._source = source
         self._sink = sink
@@ -54,6 +60,7 @@ class Session:
         self._settings = settings
         self._end_sending = end_sending
         self._hang_up = hang_up
+        self._beside = beside
         self._recording = spool.record()
         self._log = log.get(measurement=self._recording.name)
 
@@ -111,6 +118,7 @@ class Session:
             self._log,
             recording.arrival,
             lambda: recording.durable_bytes,
+            self._beside,
         )
         try:
             measurement.run()

@@ -155,10 +155,12 @@ def test_what_is_wrong_is_refused_in_words(wrong):
 def test_the_examples_for_vendors_are_messages():
     page = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
     examples = page.split("```json\n")[1].split("```")[0].split("\n\n")
-    request, reply = (control.decode(example.encode()) for example in examples)
+    request, reply, update, withdraw = (control.decode(each.encode()) for each in examples)
     assert isinstance(request, CoverageRequest)
     assert isinstance(reply, CoverageReply)
-    assert reply.request == request.id
+    assert isinstance(update, ExamUpdate)
+    assert isinstance(withdraw, Withdraw)
+    assert reply.request == withdraw.request == request.id
 
 
 def test_a_message_too_long_is_not_sent():
