@@ -22,6 +22,8 @@ from protocols.meta import meta_text
 from protocols.mrd_types import ImageMessage
 
 MAPS = ("g-factor", "snr")
+PAGES = frozenset({"summary"})
+"""Quantities of images that are no slices: they leave on the matrix and field of view they have."""
 PIXEL_TYPES = ("uint16", "float32")
 LARGEST_INDEX = 65535
 _BRIGHTEST = 8192
@@ -34,7 +36,7 @@ class Finish:
 
     Magnitudes of a series share one scale, a power of two fixed by its first image, so that
     ``pixel * RescaleSlope`` is in SNR units in all of them. Maps leave after all images, each kind
-    as its own series of float32.
+    as its own series of float32. The pages of a summary are a series of their own too.
 
     Parameters
     ----------
@@ -75,7 +77,8 @@ class Finish:
             quantity = "magnitude" if item.quantity == "complex" else item.quantity
             if quantity not in series:
                 series[quantity] = _Series(len(series) + 1, self._encodings)
-            magnitude = _numpy(abs(on_recon_matrix(item.data, encoding)))
+            data = item.data if quantity in PAGES else on_recon_matrix(item.data, encoding)
+            magnitude = _numpy(abs(data))
             yield self._message(item, quantity, magnitude, series[quantity], self._pixel_type)
             if self._maps and item.noise_map is not None:
                 noise = _numpy(noise_on_recon_matrix(item.noise_map, encoding))
@@ -105,8 +108,9 @@ class Finish:
         meta = image_meta(
             self._header, image, quantity, pixels, series.number, scale=scale, saturated=saturated
         )
-        recon_fov = self._encodings[image.key.encoding].recon_fov
-        head = image_header(image, recon_fov, series.number, series.index(image.key))
+        fov = self._encodings[image.key.encoding].recon_fov
+        fov = image.field_of_view if quantity in PAGES else fov
+        head = image_header(image, fov, series.number, series.index(image.key))
         return ImageMessage(head, pixels[None], meta_text(meta))
 
 
