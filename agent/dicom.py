@@ -1,0 +1,256 @@
+"""The way out as DICOM: what left the agent becomes objects for the hospital.
+
+One `DicomExam` for an exam, one `DicomSink` of it for each measurement. A sink takes the very
+messages that left for the scanner, and works in a thread of its own: delivery never waits for it,
+and what fails here is logged and counted, and fails nothing else.
+
+    exam = DicomExam(settings.dicom, outbox.add, lookup)
+    sink = exam.sink(measurement, header)
+    sink.add(image_message)      # as each image leaves
+    sink.close()                 # after the last one: all objects are in the outbox
+    exam.labels("t2_tse_sag", label_map, networks)
+    exam.findings(exam_findings)
+"""
+
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from agent import log
+from agent.dicom_base import Context, series_description
+from agent.dicom_burn import SYNTHETIC, burn
+from agent.dicom_capture import secondary_captures
+from agent.dicom_enhanced_mr import enhanced_mr_images
+from agent.dicom_identity import Identity, from_header
+from agent.dicom_mr import mr_images
+from agent.dicom_picture import Picture, read_picture
+from agent.dicom_report import report
+from agent.dicom_segmentation import segmentation
+from agent.dicom_settings import DicomSettings
+from agent.dicom_uid import uid
+from gadgets.items import LabelMap, Role
+from protocols.findings import ExamFindings
+from protocols.header import Header
+from protocols.mrd_types import ImageMessage
+
+Put = Callable[[Dataset], None]
+Lookup = Callable[[Identity], Identity]
+SeriesKey = tuple[int, str, str, str]
+
+
+class DicomExam:
+    """All objects of one exam.
+
+    Parameters
+    ----------
+    settings : DicomSettings
+    put : callable
+        Takes each finished object: `agent.outbox.Outbox.add`.
+    lookup : callable, optional
+        Completes an identity: `agent.worklist.Worklist.complete`. Called from the sinks' threads.
+    """
+
+    def __init__(self, settings: DicomSettings, put: Put, lookup: Lookup | None = None) -> None:
+        self._settings = settings
+        self._put = put
+        self._lookup = lookup
+        self._contexts: dict[str, Context] = {}
+        self._images: dict[str, list[Dataset]] = {}
+
+    def sink(self, measurement: str, header: Header | None) -> "DicomSink":
+        """Begin a measurement.
+
+        Parameters
+        ----------
+        measurement : str
+            The spool's name of it. It is in every UID: recovering the same measurement makes the
+            same objects, sending the same scan again makes others.
+        header : Header or None
+        """
+        return DicomSink(self, measurement, header)
+
+    def labels(self, series: str, labels: LabelMap, networks: Sequence[str] = ()) -> bool:
+        """Write a label map; False where its series is not known or nothing is labelled."""
+        context, images = self._of(series)
+        if context is None or not labels.labels.any():
+            return False
+        self._put(segmentation(context, series, labels, images, networks))
+        return True
+
+    def findings(self, findings: ExamFindings, networks: Sequence[str] = ()) -> bool:
+        """Write the report of the findings so far; False where none of their series is known."""
+        images = {name: self._of(name)[1] for name in findings.series}
+        context = next((c for name in findings.series if (c := self._of(name)[0])), None)
+        if context is None:
+            return False
+        self._put(report(context, findings, images, networks))
+        return True
+
+    def summary(self, pages: NDArray[np.uint8], title: str, networks: Sequence[str] = ()) -> bool:
+        """Write pages, uint8 (page, y, x, rgb), as a series of the exam; False before any image."""
+        context = next(iter(self._contexts.values()), None)
+        if context is None:
+            return False
+        sources = [image for images in self._images.values() for image in images]
+        for dataset in secondary_captures(
+            context, pages, title, 9002, ["summary", title], networks=networks, sources=sources
+        ):
+            self._put(dataset)
+        return True
+
+    def _of(self, series: str) -> tuple[Context | None, list[Dataset]]:
+        """Return what is known of a series: its own name, or its step's ("name echo 2")."""
+        steps = [step for step in self._contexts if series == step or series.startswith(f"{step} ")]
+        if not steps:
+            return None, []
+        step = max(steps, key=len)
+        return self._contexts[step], self._images[step]
+
+    def _context(self, measurement: str, header: Header | None) -> Context:
+        identity = from_header(header, measurement)
+        if self._lookup is not None:
+            identity = self._lookup(identity)
+        return Context(self._settings, identity, measurement, header)
+
+    def _wrote(
+        self, context: Context, datasets: Iterable[Dataset], acquired: bool
+    ) -> list[Dataset]:
+        """Hand objects on; returns them without their pixels."""
+        written = []
+        for dataset in datasets:
+            self._put(dataset)
+            about = Dataset({e.tag: e for e in dataset if e.tag != 0x7FE00010})
+            about.file_meta = dataset.file_meta
+            written.append(about)
+        if acquired and written:
+            if self._contexts.get(context.step) is not context:
+                self._contexts[context.step] = context
+                self._images[context.step] = []
+            images = self._images[context.step]
+            # Of several acquired series of a step, the first stands for it.
+            first = images[0].SeriesInstanceUID if images else written[0].SeriesInstanceUID
+            images += [image for image in written if image.SeriesInstanceUID == first]
+        return written
+
+
+class DicomSink:
+    """The images of one measurement, in a thread of their own.
+
+    Attributes
+    ----------
+    errors : list of str
+        What could not be written.
+    """
+
+    def __init__(self, exam: DicomExam, measurement: str, header: Header | None) -> None:
+        self.errors: list[str] = []
+        self._exam = exam
+        self._measurement = measurement
+        self._header = header
+        self._log = log.get(measurement=measurement)
+        self._messages: queue.SimpleQueue[ImageMessage | bool] = queue.SimpleQueue()
+        self._series: dict[SeriesKey, list[Picture]] = defaultdict(list)
+        self._acquired: dict[int, list[Dataset]] = defaultdict(list)
+        self._thread = threading.Thread(target=self._run, name="dicom", daemon=True)
+        self._thread.start()
+
+    def add(self, message: ImageMessage) -> None:
+        """Take an image that left; returns at once."""
+        self._messages.put(message)
+
+    def close(self, complete: bool = True) -> list[str]:
+        """Wait until every object is handed on; returns `errors`.
+
+        Parameters
+        ----------
+        complete : bool
+            False where the measurement will be done again (`agent.recover`): Enhanced MR Images,
+            which want all of a series, are left to that.
+        """
+        self._messages.put(complete)
+        self._thread.join()
+        return self.errors
+
+    def _run(self) -> None:
+        try:
+            context = self._exam._context(self._measurement, self._header)
+        except Exception as error:
+            self._fail("identity", error)
+            context = Context(
+                self._exam._settings,
+                from_header(None, self._measurement),
+                self._measurement,
+                self._header,
+            )
+        while not isinstance(message := self._messages.get(), bool):
+            try:
+                self._take(context, message)
+            except Exception as error:
+                self._fail("image", error)
+        if not message:
+            return
+        # Acquired series first: the others refer to them.
+        order = sorted(self._series, key=lambda key: (key[2] != Role.ACQUIRED, key))
+        for key in order:
+            try:
+                pictures = self._series[key]
+                sources = self._sources(pictures)
+                series_uid = uid("series", self._measurement, *key)
+                objects = enhanced_mr_images(context, pictures, series_uid, sources)
+                self._wrote(context, pictures[0], objects)
+            except Exception as error:
+                self._fail("series", error)
+
+    def _take(self, context: Context, message: ImageMessage) -> None:
+        picture = read_picture(message)
+        if picture.color:
+            title = series_description(context, picture)
+            number = context.series_number(picture.series)
+            objects = secondary_captures(
+                context, picture.pixels, title, number, list(picture.key), picture.role
+            )
+            self._wrote(context, picture, objects)
+            return
+        if picture.role is Role.SYNTHETIC:
+            picture = _burned(picture)
+        key = (picture.series, picture.quantity, str(picture.role), picture.component)
+        if self._exam._settings.objects == "enhanced":
+            self._series[key].append(picture)
+            return
+        series_uid = uid("series", self._measurement, *key)
+        objects = mr_images(context, picture, series_uid, self._sources([picture]))
+        self._wrote(context, picture, objects)
+
+    def _wrote(self, context: Context, picture: Picture, objects: Iterable[Dataset]) -> None:
+        acquired = picture.role is Role.ACQUIRED and not picture.color
+        written = self._exam._wrote(context, objects, acquired)
+        if acquired:
+            number = -1 if self._exam._settings.objects == "enhanced" else picture.counters["slice"]
+            self._acquired[number] += written
+
+    def _sources(self, pictures: Sequence[Picture]) -> list[Dataset]:
+        """Return the acquired objects of this measurement which images were computed of."""
+        if all(picture.role is Role.ACQUIRED for picture in pictures):
+            return []
+        slices = {picture.counters["slice"] for picture in pictures} | {-1}
+        return [image for number in sorted(slices) for image in self._acquired.get(number, ())]
+
+    def _fail(self, what: str, error: Exception) -> None:
+        self.errors.append(f"{what}: {error}")
+        self._log.error("no DICOM object made", of=what, exc_info=error)
+
+
+def _burned(picture: Picture) -> Picture:
+    """Return an image with "SYNTHETIC - NOT ACQUIRED" in its pixels."""
+    center, width = picture.window
+    low, high = (
+        (value - picture.intercept) / picture.slope
+        for value in (center - width / 2, center + width / 2)
+    )
+    return replace(picture, pixels=burn(picture.pixels, SYNTHETIC, low, high))
