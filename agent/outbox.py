@@ -27,6 +27,8 @@ from agent.outbox_settings import Destination, OutboxSettings
 from agent.outbox_store import Entry, State, Store
 
 BATCH = 100
+LINGER_S = 1.0
+"""For an answer on our own association, where the PACS may call back as well."""
 
 
 @dataclass(frozen=True)
@@ -210,17 +212,10 @@ class Outbox:
         uids = [entry.uid for entry in entries]
         self._store.asked(destination.name, uids, question, until)
 
-        def linger() -> None:
-            if self._listener is None:
-                with self._changed:
-                    self._changed.wait_for(
-                        lambda: self._stopping or not self._store.pending(question),
-                        self._settings.timeout_s,
-                    )
-
+        wait_s = LINGER_S if self._listener else self._settings.timeout_s
         retry = time.time() + self._settings.longest_retry_s
         try:
-            refused = peer.ask(question, entries, linger)
+            refused = peer.ask(question, entries, wait_s)
         except PeerAway as error:
             self._store.not_asked(question, str(error), time.time())
             raise

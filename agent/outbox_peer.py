@@ -1,6 +1,7 @@
 """Talking to one PACS: C-STORE, and the question for Storage Commitment (N-ACTION)."""
 
 import ssl
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
@@ -99,7 +101,7 @@ class Peer:
             return ""
         return f"status {code:04X}"
 
-    def ask(self, question: str, entries: Sequence[Entry], linger: Callable[[], None]) -> str:
+    def ask(self, question: str, entries: Sequence[Entry], wait_s: float) -> str:
         """Ask for commitment; returns why the question was not taken, "" where it was.
 
         Parameters
@@ -107,8 +109,9 @@ class Peer:
         question : str
             Transaction UID.
         entries : sequence of Entry
-        linger : callable
-            Called while the association is still open, on which the answer may come.
+        wait_s : float
+            How long an answer may come on the same association; it is cut where it is under way
+            when the association is released.
 
         Raises
         ------
@@ -122,7 +125,24 @@ class Peer:
             item.ReferencedSOPClassUID = entry.sop_class
             item.ReferencedSOPInstanceUID = entry.uid
             about.ReferencedSOPSequence.append(item)
-        with self._associated([build_context(StorageCommitmentPushModel)]) as association:
+        reported, responded = threading.Event(), threading.Event()
+
+        def on_report(event: evt.Event) -> tuple[int, None]:
+            try:
+                return self._on_report(event)
+            finally:
+                reported.set()
+
+        def on_sent(_: evt.Event) -> None:
+            if reported.is_set():
+                responded.set()
+
+        handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_N_EVENT_REPORT, on_report),
+            (evt.EVT_PDU_SENT, on_sent),
+        ]
+        contexts = [build_context(StorageCommitmentPushModel)]
+        with self._associated(contexts, handlers) as association:
             try:
                 status, _ = association.send_n_action(
                     about,
@@ -138,11 +158,15 @@ class Peer:
                 raise PeerAway("no answer to N-ACTION")
             if status.Status:
                 return f"commitment refused: status {status.Status:04X}"
-            linger()
+            responded.wait(wait_s)
             return ""
 
     @contextmanager
-    def _associated(self, contexts: list) -> Iterator[Association]:
+    def _associated(
+        self,
+        contexts: list[PresentationContext],
+        handlers: list[evt.EventHandlerType] | None = None,
+    ) -> Iterator[Association]:
         to = self._destination
         association = self._entity.associate(
             to.host,
@@ -150,7 +174,7 @@ class Peer:
             contexts,
             to.ae_title,
             tls_args=(tls_context(to.tls, False), to.host) if to.tls else None,
-            evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._on_report)],
+            evt_handlers=handlers,
         )
         if not association.is_established:
             what = "refused the association" if association.is_rejected else "cannot be reached"

@@ -163,16 +163,6 @@ class Store:
             self.postponed(destination, lost, "not committed", time.time())
         return True
 
-    def pending(self, question: str) -> bool:
-        """Return whether a question still has no answer."""
-        with self._lock:
-            return bool(
-                self._database.execute(
-                    "SELECT 1 FROM delivery WHERE question = ? AND state = ?",
-                    (question, State.ASKED),
-                ).fetchone()
-            )
-
     def not_asked(self, question: str, error: str, until: float) -> None:
         """A question was not even taken; it is due again at ``until``."""
         with self._lock, self._database:
