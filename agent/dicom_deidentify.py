@@ -113,7 +113,7 @@ def deidentify(dataset: Dataset, pseudonyms: Pseudonyms, dates: Dates = "removed
     patient_id = str(dataset.get("PatientID") or "")
     result = deepcopy(dataset)
     shift = pseudonyms.shift_days(patient_id) if dates == "modified" else None
-    _clean(result, pseudonyms, shift)
+    _clean(result, pseudonyms, shift, set())
     result.PatientID = pseudonyms.patient(patient_id)
     result.PatientName = result.PatientID
     result.PatientIdentityRemoved = "YES"
@@ -121,7 +121,7 @@ def deidentify(dataset: Dataset, pseudonyms: Pseudonyms, dates: Dates = "removed
     methods = [codes.DCM.BasicApplicationConfidentialityProfile]
     if shift is not None:
         methods.append(codes.DCM.RetainLongitudinalTemporalInformationModifiedDatesOption)
-    result.DeidentificationMethod = "; ".join(method.meaning for method in methods)[:64]
+    result.DeidentificationMethod = [method.meaning for method in methods]
     result.DeidentificationMethodCodeSequence = [code_item(method) for method in methods]
     if getattr(dataset, "file_meta", None) is not None:
         result.file_meta = deepcopy(dataset.file_meta)
@@ -145,7 +145,10 @@ def profile() -> tuple[dict[int, tuple[str, bool]], list[tuple[re.Pattern[str], 
     return fixed, patterns
 
 
-def _clean(dataset: Dataset, pseudonyms: Pseudonyms, shift: int | None) -> None:
+def _clean(dataset: Dataset, pseudonyms: Pseudonyms, shift: int | None, seen: set[int]) -> None:
+    if id(dataset) in seen:  # One item may stand in two sequences.
+        return
+    seen.add(id(dataset))
     fixed, patterns = profile()
     for element in list(dataset):
         tag = int(element.tag)
@@ -158,10 +161,10 @@ def _clean(dataset: Dataset, pseudonyms: Pseudonyms, shift: int | None) -> None:
         if is_date and shift is not None and element.VR in ("DA", "DT", "TM"):
             _move(element, shift)
         elif action:
-            _act(dataset, element, action, pseudonyms, shift)
+            _act(dataset, element, action, pseudonyms, shift, seen)
         elif element.VR == "SQ":
             for item in element.value:
-                _clean(item, pseudonyms, shift)
+                _clean(item, pseudonyms, shift, seen)
         elif element.VR in ("DA", "DT", "TM") and shift is None:
             element.value = ""
         elif element.VR in ("DA", "DT"):
@@ -169,7 +172,12 @@ def _clean(dataset: Dataset, pseudonyms: Pseudonyms, shift: int | None) -> None:
 
 
 def _act(
-    dataset: Dataset, element: DataElement, action: str, pseudonyms: Pseudonyms, shift: int | None
+    dataset: Dataset,
+    element: DataElement,
+    action: str,
+    pseudonyms: Pseudonyms,
+    shift: int | None,
+    seen: set[int],
 ) -> None:
     # The last of the alternatives is the one that any type of attribute can bear.
     match action.split("/")[-1]:
@@ -179,7 +187,7 @@ def _act(
             element.value = [] if element.VR == "SQ" else ""
         case "U" | "U*" if element.VR == "SQ":
             for item in element.value:
-                _clean(item, pseudonyms, shift)
+                _clean(item, pseudonyms, shift, seen)
         case "U":
             values = element.value if element.VM > 1 else [element.value]
             replaced = [UID(pseudonyms.uid(str(value))) for value in values if value]

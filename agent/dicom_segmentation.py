@@ -1,6 +1,7 @@
 """Segmentation objects (PS3.3 A.51): what is where in the spine, by highdicom."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import highdicom
 import numpy as np
@@ -93,15 +94,18 @@ def segmentation(
 
 
 def _stack(sources: Sequence[Dataset]) -> list[Dataset]:
-    """Return the sources that are one stack with the first: highdicom takes no others."""
+    """Return the sources that are one stack with the first, copied.
+
+    highdicom takes no others, and writes into those it takes.
+    """
 
     def kind(image: Dataset) -> tuple[object, ...]:
         axes = tuple(round(float(v), 3) for v in image.get("ImageOrientationPatient", ()))
         return image.Rows, image.Columns, axes
 
     if "NumberOfFrames" in sources[0]:
-        return [sources[0]]
-    return [image for image in sources if kind(image) == kind(sources[0])]
+        return [deepcopy(sources[0])]
+    return [deepcopy(image) for image in sources if kind(image) == kind(sources[0])]
 
 
 def _describe(

@@ -133,6 +133,7 @@ class Worklist:
 def _keys(station: str, accession: str, patient_id: str, day: date | None) -> Dataset:
     """Return matching and return keys (PS3.4 table K.6-1)."""
     keys = Dataset()
+    keys.SpecificCharacterSet = "ISO_IR 192"
     keys.AccessionNumber = accession
     keys.PatientID = patient_id
     for name in (

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -266,6 +267,4 @@ def run(*command: object) -> str:
 @pytest.fixture
 def helpers() -> Iterator[Any]:
     """This module's functions, for tests, which cannot import it."""
-    from types import SimpleNamespace
-
     yield SimpleNamespace(**{k: v for k, v in globals().items() if not k.startswith("_")})

@@ -4,8 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 
+from agent.dicom import DicomExam
+from agent.dicom_base import Context, equipment
+from agent.dicom_identity import from_header
+from agent.dicom_settings import DicomSettings
 from gadgets.items import Role
 from protocols.meta import parse_meta
 
@@ -94,9 +99,6 @@ def test_what_a_network_made_says_so(exam, helpers):
 
 
 def test_another_version_of_a_network_is_another_device(helpers):
-    from agent.dicom_base import Context, equipment
-    from agent.dicom_identity import from_header
-    from agent.dicom_settings import DicomSettings
 
     header = helpers.mrd_header()
     context = Context(DicomSettings(), from_header(header, "m"), "m", header)
@@ -166,8 +168,6 @@ def test_patient_and_study_are_those_of_the_header(exam):
 
 
 def test_the_same_measurement_makes_the_same_uids_and_another_one_others(helpers):
-    from agent.dicom import DicomExam
-    from agent.dicom_settings import DicomSettings
 
     header = helpers.mrd_header()
 
@@ -184,8 +184,6 @@ def test_the_same_measurement_makes_the_same_uids_and_another_one_others(helpers
 
 
 def test_a_series_that_was_cut_short_is_another_object(helpers):
-    from agent.dicom import DicomExam
-    from agent.dicom_settings import DicomSettings
 
     header = helpers.mrd_header()
     found = []
@@ -200,8 +198,6 @@ def test_a_series_that_was_cut_short_is_another_object(helpers):
 
 
 def test_what_will_be_done_again_leaves_no_half_series(helpers):
-    from agent.dicom import DicomExam
-    from agent.dicom_settings import DicomSettings
 
     header = helpers.mrd_header()
     found = []
@@ -212,8 +208,6 @@ def test_what_will_be_done_again_leaves_no_half_series(helpers):
 
 
 def test_a_bad_image_is_counted_and_stops_no_other(helpers):
-    from agent.dicom import DicomExam
-    from agent.dicom_settings import DicomSettings
 
     header = helpers.mrd_header()
     good = helpers.messages(header, helpers.images())
@@ -229,10 +223,6 @@ def test_a_bad_image_is_counted_and_stops_no_other(helpers):
 
 @pytest.mark.parametrize("name", ["A\\B", "x" * 300, "a\nb", "=^=^=^=", "\udcff", "^"])
 def test_hostile_names_still_make_legal_objects(helpers, name, tmp_path):
-    from pydicom import dcmread
-
-    from agent.dicom import DicomExam
-    from agent.dicom_settings import DicomSettings
 
     header = helpers.mrd_header()
     header.subjectInformation.patientName = name
@@ -250,8 +240,6 @@ def test_hostile_names_still_make_legal_objects(helpers, name, tmp_path):
 
 
 def test_no_header_at_all_is_no_reason_to_lose_images(helpers):
-    from agent.dicom import DicomExam
-    from agent.dicom_settings import DicomSettings
 
     for kind in ("classic", "enhanced"):
         found = []

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
+from agent.dicom import DicomExam
+from agent.dicom_settings import DicomSettings
+
 UNKNOWN_IN_2022 = "recognized standard attribute - (0x0008,0x001c)"
 
 
@@ -28,8 +31,6 @@ def test_dciodvfy_has_no_error_on_any_object(exam, helpers, tmp_path):
 
 @pytest.mark.peers
 def test_dciodvfy_has_no_error_where_nothing_is_known(helpers, tmp_path):
-    from agent.dicom import DicomExam
-    from agent.dicom_settings import DicomSettings
 
     out = []
     for kind in ("classic", "enhanced"):
