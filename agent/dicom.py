@@ -4,7 +4,8 @@ One `DicomExam` for an exam, one `DicomSink` of it for each measurement. A sink 
 messages that left for the scanner, and works in a thread of its own: delivery never waits for it,
 and what fails here is logged and counted, and fails nothing else.
 
-    exam = DicomExam(settings.dicom, outbox.add, lookup)
+    exams = DicomExams(settings.dicom, outbox.add, lookup)
+    exam = exams.of(header, measurement)
     sink = exam.sink(measurement, header)
     sink.add(image_message)      # as each image leaves
     sink.close()                 # after the last one: all objects are in the outbox
@@ -17,6 +18,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ from pydicom.dataset import Dataset
 
 from agent import log
 from agent.dicom_base import Context, series_description
-from agent.dicom_burn import SYNTHETIC, burn
+from agent.dicom_burn import RESEARCH, SYNTHETIC, burn
 from agent.dicom_capture import secondary_captures
 from agent.dicom_enhanced_mr import enhanced_mr_images
 from agent.dicom_identity import Identity, from_header
@@ -34,6 +36,7 @@ from agent.dicom_report import report
 from agent.dicom_segmentation import segmentation
 from agent.dicom_settings import DicomSettings
 from agent.dicom_uid import uid
+from gadgets.finish import PAGES
 from gadgets.items import LabelMap, Role
 from protocols.findings import ExamFindings
 from protocols.header import Header
@@ -42,6 +45,32 @@ from protocols.mrd_types import ImageMessage
 Put = Callable[[Dataset], None]
 Lookup = Callable[[Identity], Identity]
 SeriesKey = tuple[int, str, str, str]
+MOST_EXAMS = 8
+
+
+class DicomExams:
+    """The exams that are being scanned: measurements of one study share a `DicomExam`.
+
+    Parameters
+    ----------
+    settings, put, lookup
+        As of `DicomExam`.
+    """
+
+    def __init__(self, settings: DicomSettings, put: Put, lookup: Lookup | None = None) -> None:
+        self._make = partial(DicomExam, settings, put, lookup)
+        self._lock = threading.Lock()
+        self._exams: dict[str, DicomExam] = {}
+
+    def of(self, header: Header | None, measurement: str) -> "DicomExam":
+        """Return the exam which a measurement belongs to; all but the latest are forgotten."""
+        study = from_header(header, measurement).study_uid
+        with self._lock:
+            exam = self._exams.pop(study, None) or self._make()
+            self._exams[study] = exam
+            while len(self._exams) > MOST_EXAMS:
+                del self._exams[next(iter(self._exams))]
+            return exam
 
 
 class DicomExam:
@@ -93,13 +122,24 @@ class DicomExam:
         return True
 
     def summary(self, pages: NDArray[np.uint8], title: str, networks: Sequence[str] = ()) -> bool:
-        """Write pages, uint8 (page, y, x, rgb), as a series of the exam; False before any image."""
+        """Write pages, uint8 (page, y, x, rgb), as a series of the exam; False before any image.
+
+        Those of `gadgets.summary` say themselves that they are computed.
+        """
         context = next(iter(self._contexts.values()), None)
         if context is None:
             return False
         sources = [image for images in self._images.values() for image in images]
         for dataset in secondary_captures(
-            context, pages, title, 9002, ["summary", title], networks=networks, sources=sources
+            context,
+            pages,
+            f"[AI] {title}",
+            9002,
+            ("summary", title),
+            1,
+            Role.DERIVED,
+            networks,
+            sources,
         ):
             self._put(dataset)
         return True
@@ -209,13 +249,9 @@ class DicomSink:
 
     def _take(self, context: Context, message: ImageMessage) -> None:
         picture = read_picture(message)
-        if picture.color:
-            title = series_description(context, picture)
-            number = context.series_number(picture.series)
-            objects = secondary_captures(
-                context, picture.pixels, title, number, list(picture.key), picture.role
-            )
-            self._wrote(context, picture, objects)
+        page = picture.page
+        if page is not None:
+            self._take_page(context, picture, page)
             return
         if picture.role is Role.SYNTHETIC:
             picture = _burned(picture)
@@ -227,8 +263,25 @@ class DicomSink:
         objects = mr_images(context, picture, series_uid, self._sources([picture]))
         self._wrote(context, picture, objects)
 
+    def _take_page(self, context: Context, picture: Picture, page: NDArray[np.uint8]) -> None:
+        if picture.quantity not in PAGES:  # Those of a summary have a mark of their own.
+            page = burn(page, RESEARCH, 0, 255)
+        title = series_description(context, picture)
+        number = context.series_number(picture.series)
+        objects = secondary_captures(
+            context,
+            page,
+            title,
+            number,
+            ("pages", picture.series),
+            picture.index,
+            picture.role,
+            picture.networks,
+        )
+        self._wrote(context, picture, objects)
+
     def _wrote(self, context: Context, picture: Picture, objects: Iterable[Dataset]) -> None:
-        acquired = picture.role is Role.ACQUIRED and not picture.color
+        acquired = picture.role is Role.ACQUIRED and picture.page is None
         written = self._exam._wrote(context, objects, acquired)
         if acquired:
             number = -1 if self._exam._settings.objects == "enhanced" else picture.counters["slice"]

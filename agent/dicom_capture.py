@@ -9,7 +9,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from agent.dicom_base import Context, begin, equipment
-from agent.dicom_burn import RESEARCH, burn
 from agent.dicom_identity import text
 from agent.dicom_mr import describe_body, source_item
 from agent.dicom_uid import uid
@@ -22,33 +21,38 @@ def secondary_captures(
     title: str,
     series_number: int,
     key: Sequence[str | int],
+    first: int = 1,
     role: Role = Role.DERIVED,
     networks: Sequence[str] = (),
     sources: Sequence[Dataset] = (),
 ) -> Iterator[Dataset]:
-    """Yield the objects of pages, one each; "AI - RESEARCH ONLY" is burned into their corner.
+    """Yield the objects of pages, one each.
 
     Parameters
     ----------
     context : Context
     pages : uint8 (page, y, x, rgb)
+        Already marked as what they are: nothing is drawn into them here.
     title : str
+        Description of the series.
     series_number : int
     key : sequence of str or int
         What tells this series from others of the measurement.
+    first : int
+        Number of the first page in its series.
     role : Role
     networks : sequence of str
     sources : sequence of Dataset
         Objects which are shown.
     """
     now = datetime.now(UTC)
-    for number, page in enumerate(burn(pages, RESEARCH, 0, 255), 1):
+    for number, page in enumerate(pages, first):
         instance_uid = uid("capture", context.measurement, *key, number)
         synthetic = role is Role.SYNTHETIC
         dataset = begin(context, SecondaryCaptureImageStorage, instance_uid, "OT", synthetic)
         dataset.SeriesInstanceUID = uid("capture series", context.measurement, *key)
         dataset.SeriesNumber = series_number
-        dataset.SeriesDescription = text(f"[AI] {title}", 64)
+        dataset.SeriesDescription = text(title, 64)
         describe_body(dataset, context)
         dataset.InstanceNumber = number
         dataset.ImageType = ["DERIVED", "SECONDARY"]

@@ -194,6 +194,10 @@ def _act(
             element.value = replaced if len(replaced) != 1 else replaced[0]
         case "D" if element.VR == "SQ":
             raise NotDeidentifiable(f"{element.keyword}: its items cannot be cleaned")
+        case "D" if element.VR == "UI":
+            element.value = UID(pseudonyms.uid(str(element.value)))
+        case "D" if element.VR in ("OB", "OW", "UN"):
+            element.value = b""
         case "D":
             element.value = 0 if element.VR in _NUMBERS else _DUMMY.get(element.VR, "removed")
 

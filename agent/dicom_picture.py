@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gadgets.finish import PAGES
 from gadgets.items import Role
 from protocols.geometry import Volume, volume
 from protocols.meta import parse_meta
@@ -72,9 +73,14 @@ class Picture:
     ti_ms: float | None
 
     @property
-    def color(self) -> bool:
-        """Whether it is an RGB picture."""
-        return self.pixels.ndim == 4
+    def page(self) -> NDArray[np.uint8] | None:
+        """What is to be shown as it is, uint8 (z, y, x, rgb); None of an image of the patient."""
+        if self.pixels.ndim == 4:
+            return self.pixels
+        if self.quantity not in PAGES:
+            return None
+        grey = np.clip(np.rint(self.pixels * self.slope + self.intercept), 0, 255)
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
 
     @property
     def key(self) -> tuple[int, ...]:
@@ -107,6 +113,7 @@ def read_picture(message: ImageMessage) -> Picture:
     factor, offset = _number(meta, "RescaleSlope") or 1.0, _number(meta, "RescaleIntercept") or 0.0
     slope, intercept = slope * factor, intercept * factor + offset
     networks = _texts(meta, "BoresideAI")
+    history = _texts(meta, "ImageProcessingHistory")
     quantity = _text(meta, "BoresideQuantity") or "magnitude"
     components: dict[int, str] = {
         ImageType.PHASE: "PHASE",
@@ -128,8 +135,8 @@ def read_picture(message: ImageMessage) -> Picture:
         quantity=quantity,
         component=components.get(int(header["image_type"]), "MAGNITUDE"),
         networks=networks,
-        expected_network=bool(networks or _texts(meta, "BoresideFallback")),
-        history=_texts(meta, "ImageProcessingHistory"),
+        expected_network=bool(networks or _texts(meta, "BoresideFallback") or "AI" in history),
+        history=history,
         comment=_text(meta, "ImageComments") or _text(meta, "ImageComment"),
         te_ms=_number(meta, "EchoTime"),
         ti_ms=_number(meta, "InversionTime"),

@@ -6,9 +6,10 @@ UUID made by name (RFC 9562, version 5).
 """
 
 import json
+import re
 import uuid
 
-from pydicom.uid import UID
+from pydicom.uid import RE_VALID_UID
 
 
 def uid(kind: str, *parts: str | int) -> str:
@@ -27,5 +28,5 @@ def uid(kind: str, *parts: str | int) -> str:
 
 def usable_uid(text: str | None) -> str | None:
     """Return a UID that came from outside, or None where it is none."""
-    value = UID((text or "").strip())
-    return str(value) if value.is_valid else None
+    value = (text or "").strip()
+    return value if len(value) <= 64 and re.fullmatch(RE_VALID_UID, value) else None

@@ -1,6 +1,5 @@
 """PS3.15 Annex E, Basic Profile: nothing of the patient is left, everything else still fits."""
 
-import json
 from datetime import datetime
 
 import pytest
@@ -33,12 +32,11 @@ def test_no_value_of_the_patient_is_left_anywhere(exam):
     pseudonyms = Pseudonyms(KEY)
     for dataset in without_reports(exam):
         clean = deidentify(dataset, pseudonyms)
-        text = json.dumps(clean.to_json_dict(suppress_invalid_tags=True), ensure_ascii=False)
-        del clean.PixelData
-        for word in IDENTIFYING:
-            assert word not in str(clean), word
+        for element in clean.iterall():
+            if element.VR not in ("UI", "SQ", "OW", "OB", "DS", "FD"):  # Digits by chance.
+                for word in IDENTIFYING:
+                    assert word not in str(element.value), element
         assert not uids(clean) & uids(dataset)
-        assert text
 
 
 def test_references_still_lead_to_each_other(classic):

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
+from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, SecondaryCaptureImageStorage
 
-from agent.dicom import DicomExam
+from agent.dicom import DicomExam, DicomExams
 from agent.dicom_base import Context, equipment
 from agent.dicom_identity import from_header
 from agent.dicom_settings import DicomSettings
@@ -248,3 +248,48 @@ def test_no_header_at_all_is_no_reason_to_lose_images(helpers):
             sink.add(message)
         assert sink.close() == []
         assert found
+
+
+def rgb_message(helpers, header):
+    message = helpers.messages(header, helpers.images())[0]
+    head = message.header.copy()
+    head["image_type"], head["image_series_index"] = 6, 7
+    data = np.zeros((3, 1, 80, 96), np.uint16)
+    data[0] = 200
+    return replace(message, header=head, data=data)
+
+
+def test_a_colour_image_becomes_a_secondary_capture_with_a_mark(helpers):
+    header, found = helpers.mrd_header(), []
+    sink = DicomExam(DicomSettings(), found.append).sink("m", header)
+    sink.add(rgb_message(helpers, header))
+    assert sink.close() == []
+    [dataset] = found
+    assert dataset.SOPClassUID == SecondaryCaptureImageStorage
+    assert tuple(dataset.pixel_array[70, 90]) == (200, 0, 0)
+    assert (dataset.pixel_array[:8] == 255).any()
+
+
+def test_pages_of_a_summary_are_secondary_captures_of_one_series(helpers):
+    header, found = helpers.mrd_header(), []
+    columns, rows = helpers.SLAB.matrix
+    grey = np.linspace(0, 255, rows * columns, dtype=np.float32).reshape(1, rows, columns)
+    pages = helpers.images(data=grey, quantity="summary", role=Role.DERIVED, history=("AI",))
+    sink = DicomExam(DicomSettings(objects="enhanced"), found.append).sink("m", header)
+    for message in helpers.messages(header, pages):
+        sink.add(message)
+    assert sink.close() == []
+    assert {d.SOPClassUID for d in found} == {SecondaryCaptureImageStorage}
+    assert len({d.SeriesInstanceUID for d in found}) == 1
+    assert {d.SeriesDescription for d in found} == {"[AI] t2_tse_sag summary"}
+    assert [d.InstanceNumber for d in found] == [1, 2, 3, 4]
+    np.testing.assert_allclose(found[0].pixel_array[..., 1], grey[0], atol=0.6)
+
+
+def test_measurements_of_one_study_share_an_exam_and_others_do_not(helpers):
+    exams = DicomExams(DicomSettings(), lambda dataset: None)
+    header, other = helpers.mrd_header(), helpers.mrd_header()
+    other.studyInformation.studyInstanceUID = "1.2.3"
+    assert exams.of(header, "m1") is exams.of(helpers.mrd_header(), "m2")
+    assert exams.of(other, "m3") is not exams.of(header, "m1")
+    assert exams.of(None, "m4") is not exams.of(None, "m5")
