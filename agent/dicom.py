@@ -300,7 +300,7 @@ class DicomSink:
 
 
 def _burned(picture: Picture) -> Picture:
-    """Return an image with "SYNTHETIC - NOT ACQUIRED" in its pixels."""
+    """Return an image with "SYNTHETIC" in its pixels."""
     center, width = picture.window
     low, high = (
         (value - picture.intercept) / picture.slope

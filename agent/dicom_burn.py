@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-SYNTHETIC = "SYNTHETIC - NOT ACQUIRED"
+SYNTHETIC = "SYNTHETIC"
 RESEARCH = "AI - RESEARCH ONLY"
 
 
@@ -23,13 +23,15 @@ def burn(pixels: NDArray[Any], words: str, low: float, high: float) -> NDArray[A
         Pixel values for dark and bright.
     """
     rows, columns = pixels.shape[1:3]
-    mask = _words(words, columns, max(8, rows // 24))
+    mask = _words(words, columns, max(10, rows // 16))
     height, width = min(rows, mask.shape[0]), min(columns, mask.shape[1])
     ink = mask[:height, :width]
     if pixels.ndim == 4:
         ink = ink[..., None]
     limits = np.iinfo(pixels.dtype)
-    dark, bright = (np.clip(round(value), limits.min, limits.max) for value in (low, high))
+    dark, bright = (
+        np.clip(np.rint(np.nan_to_num(value)), limits.min, limits.max) for value in (low, high)
+    )
     result = pixels.copy()
     result[:, :height, :width] = np.where(ink, bright, dark).astype(pixels.dtype)
     return result
@@ -44,4 +46,4 @@ def _words(words: str, columns: int, size: int) -> NDArray[np.bool_]:
         size -= 1
     canvas = Image.new("L", (int(right - left) + 4, int(bottom - top) + 4))
     ImageDraw.Draw(canvas).text((2 - left, 2 - top), words, fill=255, font=font)
-    return np.asarray(canvas) > 127
+    return np.asarray(canvas) > 80

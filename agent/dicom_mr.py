@@ -70,7 +70,7 @@ def mr_images(
         synthetic = picture.role is Role.SYNTHETIC
         dataset = begin(context, MRImageStorage, instance_uid, "MR", synthetic)
         describe_series(dataset, context, picture, series_uid)
-        dataset.InstanceNumber = (picture.index - 1) * slices + z + 1
+        dataset.InstanceNumber = max(picture.index - 1, 0) * slices + z + 1
         dataset.ImageType = image_type(picture)
         _describe_sequence(dataset, context, picture)
         _place(dataset, picture, z)

@@ -178,8 +178,9 @@ def _role(meta: dict[str, Any]) -> Role:
 
 
 def _texts(meta: dict[str, Any], key: str) -> tuple[str, ...]:
-    value = meta.get(key, ())
-    return (value,) if isinstance(value, str) else tuple(str(item) for item in value)
+    value = meta.get(key)
+    values = value if isinstance(value, list) else [value]
+    return tuple(str(item) for item in values if item is not None)
 
 
 def _text(meta: dict[str, Any], key: str) -> str:
