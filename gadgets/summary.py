@@ -47,8 +47,9 @@ from protocols.mrd_types import ACQUISITION_HEADER
 
 SIDE = 1024
 """Pixels of a page."""
-EDGE, TOP, GAP = 24, 112, 8
-MAIN, STRIP = 640, 40
+EDGE, TOP, GAP = 24, 158, 8
+MAIN, STRIP = 640, 52
+"""The strip is the upper edge, and the left of it free for marks which others burn in."""
 CLOSE_MM = (80.0, 150.0)
 """Least and most that an enlarged view shows."""
 NEAR_MM = 15.0
@@ -59,11 +60,10 @@ _LEVELS = frozenset({*(f"T{n}" for n in range(1, 13)), *(f"L{n}" for n in range(
 
 @dataclass(frozen=True)
 class SummaryPage:
-    """One page.
+    """One page: its picture, uint8 (y, x, rgb).
 
     Attributes
     ----------
-    picture : uint8 (y, x, rgb)
     title : str
     view : View
         Of its largest image.
@@ -95,8 +95,7 @@ def summary(findings: ExamFindings, seen: Sequence[Labelled]) -> tuple[SummaryPa
     by_name = {one.series.name: one.series for one in seen}
     for number, finding in enumerate(findings.findings, 1):
         held = [by_name[name] for name in finding.series if name in by_name]
-        if held:
-            pages.append(_key_images(findings, number, finding, held, seen))
+        pages += [_key_images(findings, number, finding, held, seen)] if held else []
     return tuple(pages)
 
 
@@ -174,11 +173,11 @@ def _key_images(
         _locator(page, main, whole, view, column, TOP + len(others) * (height + GAP))
         right = SIDE - EDGE
     else:
-        side = SIDE - STRIP - 20 - below
+        side = SIDE - EDGE - below
         whole = _whole(main, view.centre, side, side)
         _locator(page, main, whole, view, SIDE - EDGE - side, below)
         right = SIDE - EDGE - side - 2 * GAP
-    flow = Flow(page, EDGE, below, right - EDGE, SIDE - STRIP - GAP)
+    flow = Flow(page, EDGE, below, right - EDGE, SIDE - GAP)
     if line := looks(finding, [one.weighting for one in held]):
         flow.write(line, 24)
     flow.write(sizes(finding), 19)
@@ -200,7 +199,7 @@ def _overview(findings: ExamFindings, seen: Sequence[Labelled]) -> SummaryPage:
     told = "No finding" if not count else f"{count} finding{'s' if count > 1 else ''}"
     told = "No conclusion" if findings.abstained else told
     _head(page, "Summary", ", ".join(findings.series), f"exam {findings.exam[:24]}", told)
-    width, height = 520, SIDE - TOP - STRIP - EDGE
+    width, height = 520, SIDE - TOP - EDGE
     view = _midline(series, labels, width, height)
     _panel(page, series, view, EDGE, TOP, None, labels)
     if labels is not None:
@@ -211,7 +210,7 @@ def _overview(findings: ExamFindings, seen: Sequence[Labelled]) -> SummaryPage:
             off = abs(float((np.array(finding.centre_mm) - view.centre) @ view.normal))
             page.badge(EDGE + x, TOP + y, str(number), off > NEAR_MM)
     left = EDGE + width + EDGE
-    flow = Flow(page, left, TOP, SIDE - EDGE - left, SIDE - STRIP - EDGE)
+    flow = Flow(page, left, TOP, SIDE - EDGE - left, SIDE - EDGE)
     _overview_text(flow, findings)
     return SummaryPage(page.picture(), "Summary", view)
 
@@ -248,12 +247,12 @@ def _overview_text(flow: Flow, findings: ExamFindings) -> None:
 
 
 def _head(page: Page, words: str, below: str, small: str, right: str) -> None:
-    page.words(EDGE, 20, words, 34)
-    page.words(EDGE, 66, below, 22, FAINT)
-    page.words(SIDE - EDGE, 22, right, 28, FOUND, "ra")
-    page.words(SIDE - EDGE, 68, small, 18, FAINT, "ra")
-    page.block(0, SIDE - STRIP, SIDE, SIDE, FOUND)
-    page.words(SIDE / 2, SIDE - STRIP / 2, MARK, 22, GROUND, "mm")
+    page.block(0, 0, SIDE, STRIP, FOUND)
+    page.words(SIDE - EDGE, STRIP / 2, MARK, 19, GROUND, "rm")
+    page.words(EDGE, STRIP + 16, words, 34)
+    page.words(EDGE, STRIP + 62, below, 22, FAINT)
+    page.words(SIDE - EDGE, STRIP + 18, right, 28, FOUND, "ra")
+    page.words(SIDE - EDGE, STRIP + 64, small, 18, FAINT, "ra")
 
 
 def _panel(

@@ -7,7 +7,7 @@ import pytest
 
 from gadgets.finish import Finish
 from gadgets.items import Labelled, LabelMap, Role, Series
-from gadgets.summary import SIDE, STRIP, summary, summary_images
+from gadgets.summary import SIDE, STRIP, TOP, summary, summary_images
 from gadgets.summary_draw import FOUND, View, screen_axes, shown, wrapped
 from gadgets.summary_text import MARK, cannot_judge, looks, place, probability, quality
 from protocols.findings import EvidenceCoverage, ExamFindings, Finding, Measure, Quality
@@ -104,14 +104,14 @@ class TestPages:
 
     def test_the_mark_is_burned_into_every_page(self):
         for page in summary(exam(finding()), labelled()):
-            strip = coloured(page.picture[-STRIP + 2 :], FOUND)
+            strip = coloured(page.picture[: STRIP - 2], FOUND)
             assert 0.9 < strip.mean() < 0.995  # amber, with words in it
 
     def test_the_finding_is_framed_where_it_is(self):
         """Corners in the finding's colour around the spot, and nothing of them upon it."""
         page = summary(exam(finding()), labelled())[1]
         x, y = page.view.place(np.array(LESION))
-        main = page.picture[112 : 112 + 640, 24 : 24 + 640]
+        main = page.picture[TOP : TOP + 640, 24 : 24 + 640]
         marks = np.argwhere(coloured(main, FOUND))
         pixels = 11 / page.view.mm_per_pixel  # half of 16 mm, and a margin of 3
         box = [y - pixels, x - pixels, y + pixels, x + pixels]
@@ -146,7 +146,7 @@ class TestPages:
         many = [finding(id=str(n)) for n in range(30)]
         about = exam(*many, abstained="word " * 200, levels_certain=False, agreement=False)
         page = summary(about, labelled())[0]
-        assert coloured(page.picture[-STRIP + 2 :], FOUND).mean() > 0.9
+        assert coloured(page.picture[: STRIP - 2], FOUND).mean() > 0.9
 
     def test_there_must_be_a_series(self):
         with pytest.raises(ValueError, match="expected at least one series"):
