@@ -8,7 +8,7 @@ Synthetic Data where voxels were not acquired. docs/dicom.md has the table.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from importlib.metadata import version
 
@@ -97,12 +97,11 @@ def begin(
 
 
 def mark(dataset: Dataset, context: Context, synthetic: bool) -> None:
-    """Say who made an object, when, and what it may be taken for."""
-    now = datetime.now(UTC)
+    """Say who made an object, when (local time, as the scanner's), and what it may be taken for."""
+    now = datetime.now()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.InstanceCreationDate = now.strftime("%Y%m%d")
     dataset.InstanceCreationTime = now.strftime("%H%M%S")
-    dataset.TimezoneOffsetFromUTC = "+0000"
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = MODEL
     dataset.SoftwareVersions = software_version()

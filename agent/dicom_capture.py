@@ -1,7 +1,7 @@
 """Secondary Capture objects (PS3.3 A.8.1): pages of a summary, and RGB images."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ def secondary_captures(
     sources : sequence of Dataset
         Objects which are shown.
     """
-    now = datetime.now(UTC)
+    now = datetime.now()
     for number, page in enumerate(pages, first):
         instance_uid = uid("capture", context.measurement, *key, number)
         synthetic = role is Role.SYNTHETIC

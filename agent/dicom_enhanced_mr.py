@@ -1,4 +1,4 @@
-"""Enhanced MR Image objects (PS3.3 A.36): all slices of one series in one object.
+"""Enhanced MR Image objects (PS3.3 A.36): all slices of one contrast and time in one object.
 
 Image Type begins with DERIVED in all of them: ORIGINAL would require SAR, gradient output, coils
 and k-space filters of the acquisition, which the MRD header does not hold. Nor is there a
@@ -8,7 +8,7 @@ repetition time: its macro requires SAR and operating mode.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,9 @@ _TIMES = ("contrast", "set", "phase", "repetition")
 def enhanced_mr_images(
     context: Context, pictures: Sequence[Picture], series_uid: str, sources: Sequence[Dataset]
 ) -> Iterator[Dataset]:
-    """Yield the objects of a series: one, or one of each orientation, matrix and type of pixel.
+    """Yield the objects of a series: one of each contrast, time, orientation and matrix.
+
+    An object is one volume: readers which know no vendor of that name mix up the frames of more.
 
     Parameters
     ----------
@@ -70,8 +72,9 @@ def enhanced_mr_images(
     groups: dict[Any, list[Picture]] = defaultdict(list)
     for picture in pictures:
         axes = tuple(picture.volume.directions[:2].round(3).ravel().tolist())
-        groups[axes, picture.pixels.shape[1:], picture.pixels.dtype.str].append(picture)
-    for number, group in enumerate(groups.values(), 1):
+        times = tuple(picture.counters[name] for name in _TIMES)
+        groups[times, axes, picture.pixels.shape[1:], picture.pixels.dtype.str].append(picture)
+    for number, (_, group) in enumerate(sorted(groups.items()), 1):
         yield _one(context, _in_order(group), series_uid, number, sources)
 
 
@@ -79,22 +82,20 @@ def enhanced_mr_images(
 class _Frame:
     picture: Picture
     z: int
-    time: tuple[int, ...]
     place: Vector
     depth: float
 
 
 def _in_order(pictures: Sequence[Picture]) -> list[_Frame]:
-    """Return frames by contrast and time, then by position."""
+    """Return frames by position."""
     frames = []
     for picture in sorted(pictures, key=lambda picture: picture.key):
         axes = picture.volume.directions
         normal = np.cross(axes[0], axes[1])
-        time = tuple(picture.counters[name] for name in _TIMES)
         for z in range(len(picture.pixels)):
             place = picture.volume.point(z, 0, 0)
-            frames.append(_Frame(picture, z, time, place, round(float(place @ normal), 3)))
-    return sorted(frames, key=lambda frame: (frame.time, frame.depth))
+            frames.append(_Frame(picture, z, place, round(float(place @ normal), 3)))
+    return sorted(frames, key=lambda frame: frame.depth)
 
 
 def _one(
@@ -112,11 +113,11 @@ def _one(
     )
     keys = [value for frame in frames for value in (*frame.picture.key, frame.z)]
     # Of all its frames: what is cut short is not the same object as the whole.
-    instance_uid = uid("instance", series_uid, number, *keys)
+    instance_uid = uid("instance", series_uid, *keys)
     synthetic = first.role is Role.SYNTHETIC
     dataset = begin(context, EnhancedMRImageStorage, instance_uid, "MR", synthetic)
     describe_series(dataset, context, first, series_uid)
-    now = datetime.now(UTC)
+    now = datetime.now()
     dataset.ContentDate, dataset.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     dataset.InstanceNumber = number
     dataset.AcquisitionNumber = 1
@@ -185,28 +186,26 @@ def _index(dataset: Dataset, context: Context, frames: Sequence[_Frame]) -> None
     organization.DimensionOrganizationUID = uid("dimensions", dataset.SOPInstanceUID)
     dataset.DimensionOrganizationSequence = [organization]
     dataset.DimensionIndexSequence = []
-    for keyword in ("StackID", "TemporalPositionIndex", "InStackPositionNumber"):
+    for keyword in ("StackID", "InStackPositionNumber"):
         item = Dataset()
         item.DimensionOrganizationUID = organization.DimensionOrganizationUID
         item.DimensionIndexPointer = tag_for_keyword(keyword)
         item.FunctionalGroupPointer = tag_for_keyword("FrameContentSequence")
         item.DimensionDescriptionLabel = keyword
         dataset.DimensionIndexSequence.append(item)
-    times = {time: n for n, time in enumerate(sorted({frame.time for frame in frames}), 1)}
     places = {depth: n for n, depth in enumerate(sorted({frame.depth for frame in frames}), 1)}
     dataset.PerFrameFunctionalGroupsSequence = [
-        _per_frame(context, frame, times[frame.time], places[frame.depth]) for frame in frames
+        _per_frame(context, frame, places[frame.depth]) for frame in frames
     ]
 
 
-def _per_frame(context: Context, frame: _Frame, time: int, place: int) -> Dataset:
+def _per_frame(context: Context, frame: _Frame, place: int) -> Dataset:
     picture, item = frame.picture, Dataset()
     content = Dataset()
     content.FrameAcquisitionNumber = 1
     content.StackID = "1"
     content.InStackPositionNumber = place
-    content.TemporalPositionIndex = time
-    content.DimensionIndexValues = [1, time, place]
+    content.DimensionIndexValues = [1, place]
     if picture.comment:
         content.FrameComments = picture.comment[:10240]
     item.FrameContentSequence = [content]

@@ -57,7 +57,7 @@ class DicomSettings(_Section):
     ----------
     objects : str
         "classic": one MR Image for each slice, as it leaves. "enhanced": one multi-frame Enhanced
-        MR Image for each series, when the measurement ends.
+        MR Image for each series (and contrast, repetition, ...), when the measurement ends.
     ae_title : str
         Ours, to every peer.
     station_name, serial_number : str

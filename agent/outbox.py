@@ -27,6 +27,10 @@ from agent.outbox_settings import Destination, OutboxSettings
 from agent.outbox_store import Entry, State, Store
 
 BATCH = 100
+LOOK_S = 2.0
+"""How often what another process has added is looked for."""
+REFUSED_LONGER = 100
+"""Times longer than a destination that is away an object may be left alone that it refuses."""
 LINGER_S = 1.0
 """For an answer on our own association, where the PACS may call back as well."""
 
@@ -160,7 +164,7 @@ class Outbox:
                         exc_info=None if isinstance(error, PeerAway) else error,
                     )
                 self._away[destination.name] = away
-                pause = self._pause(failures)
+                pause = self._pause(failures, self._settings.longest_retry_s)
                 failures += 1
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopping, pause)
@@ -171,13 +175,12 @@ class Outbox:
         """Wait until something is due, or may be."""
         with self._changed:
             due = self._store.next_due(destination.name)
-            pause = None if due is None else due - time.time()
-            if not self._stopping and (pause is None or pause > 0):
+            pause = LOOK_S if due is None else min(due - time.time(), LOOK_S)
+            if not self._stopping and pause > 0:
                 self._changed.wait(pause)
 
-    def _pause(self, failures: int) -> float:
-        first, longest = self._settings.first_retry_s, self._settings.longest_retry_s
-        return min(longest, first * 2.0 ** min(failures, 30))
+    def _pause(self, failures: int, longest_s: float) -> float:
+        return min(longest_s, self._settings.first_retry_s * 2.0 ** min(failures, 30))
 
     def _store_due(self, destination: Destination, peer: Peer) -> None:
         while entries := self._store.due(destination.name, State.WAITING, BATCH):
@@ -189,7 +192,8 @@ class Outbox:
                     if not refused:
                         self._store.stored(destination.name, entry.uid, destination.commitment)
                         continue
-                    pause = self._pause(entry.attempts)
+                    longest_s = REFUSED_LONGER * self._settings.longest_retry_s
+                    pause = self._pause(entry.attempts, longest_s)
                     self._store.postponed(
                         destination.name, [entry.uid], refused, time.time() + pause
                     )

@@ -173,6 +173,47 @@ def test_what_is_refused_is_tried_again_and_the_rest_goes_on(tmp_path):
     assert len(received(tmp_path / "pacs")) == 6
 
 
+def test_a_kind_that_a_pacs_does_not_take_holds_up_nothing_else(tmp_path):
+    with (
+        pacs(tmp_path / "pacs", without=[SecondaryCaptureImageStorage]) as port,
+        outbox(tmp_path / "box", port) as box,
+    ):
+        box.add(small(0, SecondaryCaptureImageStorage))
+        for number in range(1, 4):
+            box.add(small(number))
+        while box.status()["pacs0"].left > 1:
+            box.wait_delivered(0.05)
+        [reason] = box.status()["pacs0"].errors
+        assert "kind" in reason
+    assert len(received(tmp_path / "pacs")) == 3
+
+
+def test_a_pacs_that_dies_in_the_middle_gets_the_rest_when_it_is_back(tmp_path):
+    port, count = free_port(), 40
+    with outbox(tmp_path / "box", port) as box:
+        with pacs(tmp_path / "pacs", port=port, delay_s=0.01):
+            for number in range(count):
+                box.add(small(number))
+            while len(received(tmp_path / "pacs")) < 5:
+                box.wait_delivered(0.01)
+        assert box.status()["pacs0"].left
+        with pacs(tmp_path / "pacs", port=port):
+            assert box.wait_delivered(WAIT_S)
+    found = received(tmp_path / "pacs")
+    assert set(found) == {uid("test", n) for n in range(count)}
+    assert len(found) <= count + 1  # The one at hand when it died may have been stored unsaid.
+
+
+def test_what_another_process_adds_is_sent_too(tmp_path):
+    with pacs(tmp_path / "pacs") as port, outbox(tmp_path / "box", port):
+        other = Outbox(settings(tmp_path / "box", port))  # As `boreside recover` has.
+        other.add(small(1))
+        while other.status()["pacs0"].left:
+            other.wait_delivered(0.1)
+        other.close()
+    assert received(tmp_path / "pacs") == [uid("test", 1)]
+
+
 def test_what_a_process_left_is_sent_by_the_next(tmp_path):
     port = free_port()
     with outbox(tmp_path / "box", port) as box:

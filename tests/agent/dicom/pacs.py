@@ -24,9 +24,11 @@ from agent.outbox_peer import tls_context
 
 
 class Pacs:
-    """Options: port, folder, refuse_first (C-STOREs), delay_s (of each), tls,
-    commitment: "same" (association), [host, port] (calls back) or null; lose (UIDs it says it lost,
-    once).
+    """A PACS that does as its options say.
+
+    folder, port, tls; refuse_first: C-STOREs; delay_s: of each; without: SOP classes;
+    commitment: "same" (association), [host, port] (calls back) or null; lose: UIDs that it says it
+    has lost, once.
     """
 
     def __init__(self, options: dict) -> None:
@@ -100,7 +102,12 @@ class Pacs:
 
     def serve(self) -> None:
         entity = AE("PACS")
-        entity.supported_contexts = AllStoragePresentationContexts
+        without = self.options.get("without", ())
+        entity.supported_contexts = [
+            context
+            for context in AllStoragePresentationContexts
+            if context.abstract_syntax not in without
+        ]
         entity.add_supported_context(Verification)
         entity.add_supported_context(ModalityWorklistInformationFind)
         entity.add_supported_context(StorageCommitmentPushModel)

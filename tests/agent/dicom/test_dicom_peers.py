@@ -14,6 +14,9 @@ from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from agent.dicom import DicomExam
 from agent.dicom_settings import DicomSettings
+from protocols.geometry import Volume
+from protocols.meta import meta_text
+from protocols.mrd_types import IMAGE_HEADER, ImageMessage
 
 UNKNOWN_IN_2022 = "recognized standard attribute - (0x0008,0x001c)"
 
@@ -43,6 +46,42 @@ def test_dciodvfy_has_no_error_where_nothing_is_known(helpers, tmp_path):
 
 
 @pytest.mark.peers
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_a_slab_of_two_echoes_in_signed_pixels_lies_where_it_is(helpers, tmp_path, kind):
+    """What other programs send through us: 3D, several contrasts, int16, below zero."""
+    place = helpers.SLAB.volume
+    where = Volume(place.position, place.directions, (6, 80, 96), np.array([2.0, 2.0, 3.0]))
+    out = []
+    sink = DicomExam(DicomSettings(objects=kind), out.append).sink("m", helpers.mrd_header())
+    data = np.full((1, 6, 80, 96), -5, np.int16)
+    data[0, 4, 24, 44] = 900
+    for echo in range(2):
+        head = np.zeros(1, IMAGE_HEADER)[0]
+        head["position"] = where.position
+        head["read_dir"], head["phase_dir"], head["slice_dir"] = where.directions
+        head["field_of_view"] = (192.0, 160.0, 18.0)
+        head["image_series_index"], head["image_index"], head["contrast"] = 1, echo + 1, echo
+        sink.add(ImageMessage(head, data + np.int16(echo), meta_text({"EchoTime": 5 + 5 * echo})))
+    assert sink.close() == []
+    assert sum(int(d.get("NumberOfFrames", 1)) for d in out) == 12
+    paths = helpers.save(out, tmp_path / "in")
+    found = {path.name: errors(helpers, path) for path in paths}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    (tmp_path / "out").mkdir()
+    helpers.run(helpers.program("dcm2niix"), "-f", "%e", "-o", tmp_path / "out", tmp_path / "in")
+    paths = sorted((tmp_path / "out").glob("*.nii"), key=echo_time)
+    assert [echo_time(path) for path in paths] == pytest.approx([0.005, 0.010])
+    volumes = [read_nifti(path) for path in paths]
+    arrays = [array for array, _ in volumes]
+    assert [array.max() for array in arrays] == [900, 901]
+    assert [array.min() for array in arrays] == [-5, -4]
+    affine = volumes[0][1]
+    [index] = np.argwhere(arrays[0] == 900)
+    point = affine[:3, :3] @ index + affine[:3, 3]
+    np.testing.assert_allclose(point * (-1, -1, 1), where.point(4, 24, 44), atol=0.05)
+
+
+@pytest.mark.peers
 def test_dcm2niix_converts_each_series_to_where_it_is(exam, helpers, tmp_path):
     program = helpers.program("dcm2niix")
     chosen = [d for d in exam if d.Modality == "MR"]
@@ -62,6 +101,10 @@ def test_dcm2niix_converts_each_series_to_where_it_is(exam, helpers, tmp_path):
     about = json.loads(volumes[plain.SeriesInstanceUID].with_suffix(".json").read_text())
     assert about["EchoTime"] == pytest.approx(0.1)
     assert about["MagneticFieldStrength"] == 3
+
+
+def echo_time(path):
+    return json.loads(path.with_suffix(".json").read_text())["EchoTime"]
 
 
 def read_nifti(path):
