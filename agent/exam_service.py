@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent import log
 from agent.audit import Audit
 from agent.audit_chain import AuditError
 from agent.config import Settings, SettingsError
@@ -82,12 +83,17 @@ def _run(stack: ExitStack, settings: Settings, looks: ExamSettings, setup: Setup
         setup = Setup(settings.engines, settings.threads)
         if not looks.triage:
             setup = replace(setup, triage=None)
-    book = ExamBook(Worker(setup, looks.deadline_s), audit)
+    worker = Worker(setup, looks.deadline_s)
+    stack.callback(worker.close)
+    book = ExamBook(worker, audit)
     channel: ControlChannel | InBand
     if settings.control is None:
         channel = InBand(questions, book.tell)
     else:
         channel = stack.enter_context(ControlChannel(control, questions, book.tell))
+        log.get().info(
+            "control channel is open", port=channel.port, telemetry_port=channel.telemetry_port
+        )
     coverage = Coverage(protocols, looks.protocol, settings.site, courses, audit, channel)
     coverage.start()
     stack.callback(coverage.close)

@@ -71,7 +71,7 @@ class ExamBook:
     Parameters
     ----------
     worker : Worker
-        Ended with `close`.
+        Stays after `close`, unless it was busy.
     audit : Audit
         Whose pseudonyms exams go by.
     """
@@ -118,7 +118,6 @@ class ExamBook:
             while self._thread.is_alive():
                 self._worker.kill()
                 self._thread.join(LOOK_OUT_S)
-        self._worker.close()
 
     def _run(self) -> None:
         try:

@@ -1,10 +1,14 @@
 """Settings: which source wins, and what a wrong one is told."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agent.config import Settings, SettingsError, load
+from agent.control_settings import ControlSettings
+from agent.exam_settings import ExamSettings
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "agent.yaml"
 
@@ -22,6 +26,15 @@ def write(text: str) -> Path:
 
 def test_the_shipped_example_states_the_defaults():
     assert load(EXAMPLE).model_dump() == load().model_dump()
+
+
+def test_sections_that_are_off_state_their_defaults_when_they_are_on():
+    lines = [re.sub(r"^# (?=exams:|control:|  )", "", line) for line in EXAMPLE.open()]
+    blocks = "".join(lines).split("\n\n")
+    on = yaml.safe_load("\n".join(b for b in blocks if b.startswith(("exams:", "control:"))))
+    assert load(exams=on["exams"]).exams == ExamSettings()
+    assert load(control=on["control"]).control == ControlSettings()
+    assert load().exams is None and load().control is None
 
 
 def test_loopback_is_the_default():
@@ -57,6 +70,8 @@ def test_sizes_may_have_units():
         ("listen: {port: 70000}", ["settings.yaml", "listen.port", "65535", "70000"]),
         ("listen: {prt: 1}", ["settings.yaml", "listen.prt", "unknown key", "host, port, socket"]),
         ("lisen: {port: 1}", ["settings.yaml", "lisen", "unknown key", "listen"]),
+        ("exams: {protocl: x}", ["settings.yaml", "exams.protocl", "unknown key", "protocol"]),
+        ("control: {host: 0.0.0.0, keys: null}", ["settings.yaml", "control", "expected keys"]),
         ("pixel_type: int8", ["settings.yaml", "pixel_type", "'uint16'", "int8"]),
         ("listen: [", ["settings.yaml", "YAML"]),
         ("- a\n- b", ["settings.yaml"]),

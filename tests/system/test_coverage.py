@@ -1,0 +1,272 @@
+"""The whole loop with the agent as a process: a small simulated exam, a question, extra slices.
+
+Everything is as it runs, but for triage: a stand-in calls what it should find bright or not, since
+an exam that real triage can judge takes minutes to simulate. Labels are the shipped network's.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent import control_keys
+from agent.audit_chain import records, verify
+from protocols.control import ExamUpdate, Outcome
+from protocols.exam_file import load
+from protocols.geometry import slab
+from protocols.mrd_types import ConfigFile, HeaderText
+from scanner.client import stream
+from scanner.console_adapter import AgentAddress, Answer, ConsoleAdapter, Keys
+from scanner.coverage import coverage_step
+from scanner.exam import FRONT_TO_BACK, HEAD_TO_FEET
+from scanner.phantom import LumbarSpine, SpineParameters
+from scanner.sequence import Geometry, NoiseScan, Protocol, Sampling, TurboSpinEcho
+from scanner.step import make_scanner
+
+DEADLINE_S = 240.0
+DOUBLES = Path(__file__).parents[1] / "agent"
+
+AGENT = """
+import sys
+from functools import partial
+
+import agent.exam_service
+from agent.cli import app
+
+if __name__ == "__main__":
+    setup = agent.exam_service.Setup
+    agent.exam_service.Setup = partial(setup, triage="exam_doubles:" + sys.argv.pop(1))
+    app(["serve", *sys.argv[1:]])
+"""
+
+SMALL = """
+format: 1
+name: small
+revision: 1
+title: One sagittal STIR
+steps:
+  - name: stir_sag
+    contrast: stir
+    sequence: {kind: tse, tr_ms: 4500, te_ms: 50, ti_ms: 210, echo_train: 14}
+    geometry: {rule: sagittal, field_of_view_mm: [300, 300], matrix: [160, 160], slices: 3,
+               thickness_mm: 4, gap_mm: 4, phase: head_feet}
+    minutes: 2
+on_demand:
+  - name: si_stir_cor
+    contrast: stir
+    sequence: {kind: tse, tr_ms: 4500, te_ms: 50, ti_ms: 210, echo_train: 14}
+    geometry: {rule: si_oblique_coronal, field_of_view_mm: [240, 240], matrix: [80, 80],
+               slices: 24, thickness_mm: 6, phase: head_feet, phase_oversampling: 0.4}
+    acceleration: {phase: 2, calibration_lines: 24}
+    minutes: 0.8
+triggers:
+  - name: si-joint-signal
+    when:
+      finding: oedema_like
+      where: sacral_subchondral
+      probability: {up: 0.80, down: 0.60}
+      persists: {adjacent_slices: 2, series: 2, area_mm2: 30}
+    unless: {snr_below: 0, motion_above: 1, fat_suppression_failed_above: 1}
+    scan: si_stir_cor
+    ask:
+      text: "Proposal: bright marrow signal beside the SI joint, {side}. Scan it, {minutes} min?"
+      countdown_s: 300
+"""
+
+SETTINGS = """
+listen: {port: 0}
+spool: {folder: spool}
+threads: 1
+exams: {protocol: small, folder: protocols, deadline_s: 200}
+control: {port: 0, telemetry_port: 0, keys: keys, heartbeat_s: 0.5}
+site: {mode: active}
+"""
+
+
+class Agent:
+    """`boreside serve` in a folder, with a stand-in for triage."""
+
+    def __init__(self, folder, triage):
+        self.folder = folder
+        script = folder / "agent_with_double.py"
+        script.write_text(AGENT)
+        path = os.pathsep.join([str(Path(__file__).parents[2]), str(DOUBLES)])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), triage, "--config", "agent.yaml"],
+            cwd=folder,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.events = queue.Queue()
+        self.lines = []
+        threading.Thread(target=self._read, daemon=True).start()
+        said = self.said("listening")
+        self.address = f"127.0.0.1:{said['port']}"
+        ports = self.said("control channel is open")
+        self.ports = ports["port"], ports["telemetry_port"]
+
+    def _read(self):
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if line.startswith("{"):
+                self.events.put(json.loads(line))
+
+    def said(self, event):
+        """Return the next event of this name in the log."""
+        while True:
+            try:
+                found = self.events.get(timeout=DEADLINE_S)
+            except queue.Empty:
+                raise AssertionError("".join(self.lines)) from None
+            if found["event"] == event:
+                return found
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(DEADLINE_S) == 0, "".join(self.lines)
+
+
+class VirtualConsole(ConsoleAdapter):
+    """Accepts, and scans with the virtual scanner."""
+
+    def __init__(self, agent, exam, protocol):
+        self.agent, self.exam, self.protocol = agent, exam, protocol
+        self.asked, self.scanned, self.heard = queue.Queue(), queue.Queue(), queue.Queue()
+        keys = agent.folder / "keys"
+        pair = Keys(keys / "bay-2.key_secret", keys / "agent.key")
+        super().__init__(AgentAddress("127.0.0.1", *agent.ports, pair), "bay 2", heartbeat_s=0.5)
+
+    def ask(self, request):
+        self.asked.put(request)
+        return Answer(Outcome.ACCEPTED)
+
+    def schedule(self, request, steps):
+        pass
+
+    def scan(self, request, steps):
+        for asked in steps:
+            step = coverage_step(self.exam, self.protocol.step(asked.step), asked.slab)
+            self.exam.append(step)
+            self.scanned.put(scan(self.agent, step))
+
+    def hear(self, telemetry):
+        self.heard.put(telemetry)
+
+    def said(self, topic):
+        while True:
+            heard = self.heard.get(timeout=DEADLINE_S)
+            if heard.topic == topic:
+                return heard
+
+
+def scan(agent, step):
+    messages = [ConfigFile("conventional"), HeaderText(step.header_xml), *step.readouts()]
+    return stream(agent.address, messages)
+
+
+def small_exam():
+    geometry = Geometry(
+        (0.0, 0.0, -30.0),
+        FRONT_TO_BACK,
+        HEAD_TO_FEET,
+        field_of_view_mm=(300.0, 300.0),
+        matrix=(160, 160),
+        slices=3,
+        thickness_mm=4.0,
+        gap_mm=4.0,
+        phase_oversampling=0.4,
+    )
+    sequence = TurboSpinEcho(4500.0, 50.0, 10.0, (150.0,) * 14, 250.0, ti_ms=250.0)
+    sampling = Sampling(acceleration=(2, 1), calibration=(24, 0))
+    protocol = Protocol("stir_sag", sequence, geometry, sampling, NoiseScan(readouts=64))
+    scanner = make_scanner(LumbarSpine(SpineParameters()), rows=6, columns=1, exam="small")
+    return scanner.exam_steps([protocol])
+
+
+@pytest.fixture
+def start(tmp_path):
+    control_keys.make(tmp_path / "keys")
+    control_keys.make(tmp_path / "keys", "bay-2")
+    (tmp_path / "protocols").mkdir()
+    (tmp_path / "protocols" / "small.yaml").write_text(SMALL)
+    (tmp_path / "agent.yaml").write_text(SETTINGS)
+    agents = []
+
+    def run(triage):
+        agents.append(Agent(tmp_path, triage))
+        return agents[-1]
+
+    yield run
+    for agent in agents:
+        agent.process.kill()
+        agent.process.wait()
+
+
+def room(step):
+    """What the console says of the exam: there is room."""
+    uid = step.identity.uid("study")
+    return ExamUpdate(id="u1", exam=uid, slot_minutes=15, sar_headroom=0.8, planned=(step.name,))
+
+
+def test_what_is_seen_is_asked_for_scanned_and_comes_back_under_the_same_exam(start):
+    agent = start("always")
+    exam = small_exam()
+    protocol = load(agent.folder / "protocols" / "small.yaml")
+    with VirtualConsole(agent, exam, protocol) as console:
+        console.tell(room(exam[0]))
+        first = scan(agent, exam[0])
+        assert len(first.images) == 3
+        request = console.asked.get(timeout=DEADLINE_S)
+        (step,) = request.steps
+        received = console.scanned.get(timeout=DEADLINE_S)
+        headers = np.stack([image.header for image in received.images])
+        found = slab(headers, (1, *step.slab.matrix[::-1]))
+        assert np.allclose(found.centre, step.slab.centre, atol=1e-3)
+        assert np.allclose(found.directions, step.slab.directions, atol=1e-5)
+        assert (found.slices, found.matrix) == (step.slab.slices, step.slab.matrix)
+        back = console.said("scan")
+        assert back.exam == request.exam
+        assert back.values == {"request": request.id, "step": "si_stir_cor", "as_asked": True}
+        console.tell(room(exam[0]).model_copy(update={"id": "u2", "ended": True}))
+        assert console.said("exam").values["ended"]
+    agent.stop()
+    assert not verify(agent.folder / "audit").problems
+    entries = [record.entry for record in records(agent.folder / "audit")]
+    kinds = [entry.kind for entry in entries]
+    assert {"findings", "evaluation", "request", "reply", "scan"} == set(kinds)
+    (asked,) = [entry for entry in entries if entry.kind == "request"]
+    assert asked.decision_s > 0
+    assert [entry.reply.outcome for entry in entries if entry.kind == "reply"] == [
+        Outcome.ACCEPTED,
+        Outcome.SCHEDULED,
+        Outcome.DONE,
+    ]
+    uid = exam[0].identity.uid("study")
+    for path in (agent.folder / "audit").iterdir():
+        assert uid not in path.read_text()
+    findings = [entry.findings for entry in entries if entry.kind == "findings"]
+    assert [each.series for each in findings] == [("stir_sag",), ("stir_sag", "si_stir_cor")]
+
+
+def test_where_nothing_is_seen_nothing_is_asked(start):
+    agent = start("never")
+    exam = small_exam()
+    with VirtualConsole(agent, exam, None) as console:
+        console.tell(room(exam[0]))
+        assert len(scan(agent, exam[0]).images) == 3
+        while agent.said("series")["series"] != "stir_sag":
+            pass
+        console.tell(room(exam[0]).model_copy(update={"id": "u2", "ended": True}))
+        assert console.said("exam").values["ended"]
+        assert console.asked.empty()
+    agent.stop()
+    kinds = {record.entry.kind for record in records(agent.folder / "audit")}
+    assert kinds == {"findings", "evaluation"}
