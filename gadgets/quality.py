@@ -51,16 +51,16 @@ def quality(series: Series, labels: LabelMap | None) -> Quality:
         folds over or is cut off is said, and leaves the rest of the images usable.
     """
     data = np.nan_to_num(series.data, posinf=0.0, neginf=0.0)
-    bodies = _body_of_patient(data, series)
-    if not bodies.any():
+    patient = _patient(data, series)
+    if not patient.any():
         return Quality(
             series=series.name, snr=0, motion=0, usable=False, reason="there is no signal"
         )
-    snr = signal_to_noise(series, labels, bodies)
-    moved = motion(data, series, bodies)
+    snr = signal_to_noise(series, labels, patient)
+    moved = motion(data, series, patient)
     failed = None
     if series.weighting in _FAT_SUPPRESSED:
-        failed = bright_fat(data, series, bodies)
+        failed = bright_fat(data, series, patient)
     reasons = []
     if snr < LEAST_SNR:
         reasons.append(f"SNR {snr:.1f} below {LEAST_SNR:g}")
@@ -83,12 +83,14 @@ def quality(series: Series, labels: LabelMap | None) -> Quality:
 def signal_to_noise(series: Series, labels: LabelMap | None, signal: NDArray[np.bool_]) -> float:
     """Return the median SNR over the vertebral bodies, or over signal where they are not known.
 
+    Of fat-suppressed series it is that over signal, always: healthy fatty marrow is dark there.
     Noise is that of the series' noise map; where there is none it is estimated from the finest
     diagonal details (Donoho and Johnstone, Biometrika 1994;81:425), which holds for images that
     were not interpolated.
     """
     where = signal
-    if labels is not None and labels.labels.shape == series.data.shape:
+    of_bodies = series.weighting not in _FAT_SUPPRESSED
+    if of_bodies and labels is not None and labels.labels.shape == series.data.shape:
         numbers = [k for k, name in enumerate(labels.names) if name in _LUMBAR]
         inside = np.isin(labels.labels, numbers)
         where = inside if inside.any() else signal
@@ -219,7 +221,7 @@ def cut_off(labels: LabelMap) -> bool:
     return not bool(within(volume, ends).all())
 
 
-def _body_of_patient(data: NDArray[np.float32], series: Series) -> NDArray[np.bool_]:
+def _patient(data: NDArray[np.float32], series: Series) -> NDArray[np.bool_]:
     """Return where the patient is, bool (z, y, x): filled in each slice, the largest part of it."""
     pixel = series.volume.spacing[1::-1]
     found = np.zeros(data.shape, bool)

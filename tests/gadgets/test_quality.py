@@ -139,6 +139,10 @@ class TestNoise:
         expected = np.median((one.data / one.noise)[known.labels == 1])
         assert quality(one, known).snr == pytest.approx(expected, rel=1e-6)
 
+    def test_where_fat_is_suppressed_dark_marrow_is_no_noise(self, still):
+        one = still["stir"]
+        assert quality(one, self.bodies(one)).snr == quality(one, None).snr
+
     def test_four_times_the_noise_is_a_quarter_of_the_snr(self, patient, still):
         noisy = series_of(exam(patient, noise_level=4.0)["t2"])
         found, expected = (quality(one, self.bodies(one)).snr for one in (noisy, still["t2"]))
