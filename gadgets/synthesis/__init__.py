@@ -1,0 +1,1 @@
+"""Contrasts that were never acquired, each from what was: physics first."""
