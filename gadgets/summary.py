@@ -187,6 +187,8 @@ def _key_images(
     for judged in findings.quality:
         if judged.series in finding.series and not judged.usable:
             flow.write(f"{judged.series}: {judged.reason}", 19, WARNING)
+    if findings.abstained:
+        flow.write(f"No conclusion: {findings.abstained}", 19, WARNING)
     if not findings.levels_certain:
         flow.write("The numbering of the levels is not certain.", 19, WARNING)
     return SummaryPage(page.picture(), words, view)
@@ -300,11 +302,8 @@ def _locator(page: Page, series: Series, whole: View, close: View, left: int, to
 
 
 def _inside(corner: tuple[float, float], left: int, top: int, view: View) -> tuple[float, float]:
-    x, y = corner
-    return (
-        float(np.clip(x, left, left + view.width - 1)),
-        float(np.clip(y, top, top + view.height - 1)),
-    )
+    x, y = np.clip(corner, (left, top), (left + view.width - 1, top + view.height - 1))
+    return float(x), float(y)
 
 
 def _frame(finding: Finding, view: View) -> tuple[float, float, float, float]:
