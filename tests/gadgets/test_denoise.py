@@ -131,6 +131,24 @@ class TestDone:
         found = apply(Denoise(engine), image).data
         np.testing.assert_allclose(found, expected[:, 0] + 1j * expected[:, 1], atol=1e-4)
 
+    @pytest.mark.parametrize(("deadline_ms", "views"), [(None, 4), (10**6, 1)])
+    def test_without_a_deadline_errors_that_depend_on_the_direction_cancel_out(
+        self, engine, deadline_ms, views
+    ):
+        seen = []
+
+        def leaning(planes):
+            seen.append(planes)
+            _, _, y, x = planes.shape
+            lean = np.linspace(-1, 1, y)[:, None] + np.linspace(-1, 1, x)
+            return planes[:, :2] + 0.01 * lean.astype(np.float32)
+
+        image = make_image((1, 32, 48))
+        found = apply(Denoise(Behaving(engine, leaning), deadline_ms=deadline_ms), image).data
+        off = np.abs(found - image.data).max() / np.percentile(np.abs(image.data), 99)
+        assert len(seen) == views
+        assert off < 1e-6 if views == 4 else off > 0.01
+
     def test_the_image_says_so(self, engine):
         image = make_image(attributes={"BoresideAI": ["recon 1.0 (00)"], "other": 1})
         found = apply(Denoise(engine, 80), image)
