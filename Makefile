@@ -30,7 +30,7 @@ bench: $(VENV)/dev.stamp
 
 $(VENV)/core.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(PIP) -e '.[console,dicom]'
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/core.stamp

@@ -124,7 +124,8 @@ class Quality(_Message):
     Attributes
     ----------
     snr : float
-        Median over the vertebral bodies.
+        Median over the vertebral bodies; of fat-suppressed series over all signal, for healthy
+        marrow is dark there.
     motion : float
         0 (none) to 1.
     fat_suppression_failed : float or None
