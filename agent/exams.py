@@ -182,6 +182,7 @@ class ExamBook:
             )
         labels = [one.labels for one in reversed(exam.seen) if one.labels is not None]
         self._coverage.update(findings, labels, series.last_readout_ns)
+        self._publish(telemetry("decided", exam.name, series=series.name))
 
     def _look(self, exam: Exam, series: Series) -> Looked | str:
         """Return what the worker says, or why it says nothing."""

@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,13 @@ import pytest
 
 from agent import control_keys
 from agent.audit_chain import records, verify
-from protocols.control import ExamUpdate, Outcome
+from protocols.control import Outcome
 from protocols.exam_file import load
 from protocols.geometry import slab
 from protocols.mrd_types import ConfigFile, HeaderText
 from scanner.client import stream
-from scanner.console_adapter import AgentAddress, Answer, ConsoleAdapter, Keys
-from scanner.coverage import coverage_step
+from scanner.console_adapter import AgentAddress, Answer, Keys
+from scanner.console_virtual import VirtualConsole
 from scanner.exam import FRONT_TO_BACK, HEAD_TO_FEET
 from scanner.phantom import LumbarSpine, SpineParameters
 from scanner.sequence import Geometry, NoiseScan, Protocol, Sampling, TurboSpinEcho
@@ -129,42 +130,30 @@ class Agent:
             if found["event"] == event:
                 return found
 
+    def waited(self, console, topic):
+        """Return the telemetry of a topic, once there is some."""
+        end = time.monotonic() + DEADLINE_S
+        while not (found := [each for each in console.telemetry if each.topic == topic]):
+            assert time.monotonic() < end, "".join(self.lines)
+            time.sleep(0.1)
+        return found
+
     def stop(self):
         self.process.terminate()
         assert self.process.wait(DEADLINE_S) == 0, "".join(self.lines)
 
 
-class VirtualConsole(ConsoleAdapter):
-    """Accepts, and scans with the virtual scanner."""
-
-    def __init__(self, agent, exam, protocol):
-        self.agent, self.exam, self.protocol = agent, exam, protocol
-        self.asked, self.scanned, self.heard = queue.Queue(), queue.Queue(), queue.Queue()
-        keys = agent.folder / "keys"
-        pair = Keys(keys / "bay-2.key_secret", keys / "agent.key")
-        super().__init__(AgentAddress("127.0.0.1", *agent.ports, pair), "bay 2", heartbeat_s=0.5)
-
-    def ask(self, request):
-        self.asked.put(request)
-        return Answer(Outcome.ACCEPTED)
-
-    def schedule(self, request, steps):
-        pass
-
-    def scan(self, request, steps):
-        for asked in steps:
-            step = coverage_step(self.exam, self.protocol.step(asked.step), asked.slab)
-            self.exam.append(step)
-            self.scanned.put(scan(self.agent, step))
-
-    def hear(self, telemetry):
-        self.heard.put(telemetry)
-
-    def said(self, topic):
-        while True:
-            heard = self.heard.get(timeout=DEADLINE_S)
-            if heard.topic == topic:
-                return heard
+def console_of(agent, exam, received):
+    """The console of the virtual scanner, and a technologist who accepts."""
+    keys = agent.folder / "keys"
+    pair = Keys(keys / "bay-2.key_secret", keys / "agent.key")
+    return VirtualConsole(
+        AgentAddress("127.0.0.1", *agent.ports, pair),
+        exam,
+        load(agent.folder / "protocols" / "small.yaml"),
+        lambda request: Answer(Outcome.ACCEPTED),
+        lambda step: received.append(scan(agent, step)),
+    )
 
 
 def scan(agent, step):
@@ -210,38 +199,31 @@ def start(tmp_path):
         agent.process.wait()
 
 
-def room(step):
-    """What the console says of the exam: there is room."""
-    uid = step.identity.uid("study")
-    return ExamUpdate(id="u1", exam=uid, slot_minutes=15, sar_headroom=0.8, planned=(step.name,))
-
-
 def test_what_is_seen_is_asked_for_scanned_and_comes_back_under_the_same_exam(start):
-    agent = start("always")
-    exam = small_exam()
-    protocol = load(agent.folder / "protocols" / "small.yaml")
-    with VirtualConsole(agent, exam, protocol) as console:
-        console.tell(room(exam[0]))
-        first = scan(agent, exam[0])
-        assert len(first.images) == 3
-        request = console.asked.get(timeout=DEADLINE_S)
-        (step,) = request.steps
-        received = console.scanned.get(timeout=DEADLINE_S)
-        headers = np.stack([image.header for image in received.images])
-        found = slab(headers, (1, *step.slab.matrix[::-1]))
-        assert np.allclose(found.centre, step.slab.centre, atol=1e-3)
-        assert np.allclose(found.directions, step.slab.directions, atol=1e-5)
-        assert (found.slices, found.matrix) == (step.slab.slices, step.slab.matrix)
-        back = console.said("scan")
-        assert back.exam == request.exam
-        assert back.values == {"request": request.id, "step": "si_stir_cor", "as_asked": True}
-        console.tell(room(exam[0]).model_copy(update={"id": "u2", "ended": True}))
-        assert console.said("exam").values["ended"]
+    agent, exam, received = start("always"), small_exam(), []
+    with console_of(agent, exam, received) as console:
+        received.append(scan(agent, exam[0]))
+        console.acquired(exam[0])
+        console.finish(DEADLINE_S)
+        (request,) = console.requests
+        (ended,) = agent.waited(console, "exam")
+    (step,) = request.steps
+    first, extra = received
+    assert len(first.images) == 3
+    headers = np.stack([image.header for image in extra.images])
+    found = slab(headers, (1, *step.slab.matrix[::-1]))
+    assert np.allclose(found.centre, step.slab.centre, atol=1e-3)
+    assert np.allclose(found.directions, step.slab.directions, atol=1e-5)
+    assert (found.slices, found.matrix) == (step.slab.slices, step.slab.matrix)
+    (back,) = [each for each in console.telemetry if each.topic == "scan"]
+    assert back.exam == ended.exam == request.exam
+    assert back.values == {"request": request.id, "step": "si_stir_cor", "as_asked": True}
     agent.stop()
     assert not verify(agent.folder / "audit").problems
     entries = [record.entry for record in records(agent.folder / "audit")]
-    kinds = [entry.kind for entry in entries]
-    assert {"findings", "evaluation", "request", "reply", "scan"} == set(kinds)
+    assert {entry.kind for entry in entries} == {
+        "findings", "evaluation", "request", "reply", "scan"
+    }  # fmt: skip
     (asked,) = [entry for entry in entries if entry.kind == "request"]
     assert asked.decision_s > 0
     assert [entry.reply.outcome for entry in entries if entry.kind == "reply"] == [
@@ -257,16 +239,13 @@ def test_what_is_seen_is_asked_for_scanned_and_comes_back_under_the_same_exam(st
 
 
 def test_where_nothing_is_seen_nothing_is_asked(start):
-    agent = start("never")
-    exam = small_exam()
-    with VirtualConsole(agent, exam, None) as console:
-        console.tell(room(exam[0]))
-        assert len(scan(agent, exam[0]).images) == 3
-        while agent.said("series")["series"] != "stir_sag":
-            pass
-        console.tell(room(exam[0]).model_copy(update={"id": "u2", "ended": True}))
-        assert console.said("exam").values["ended"]
-        assert console.asked.empty()
+    agent, exam, received = start("never"), small_exam(), []
+    with console_of(agent, exam, received) as console:
+        received.append(scan(agent, exam[0]))
+        console.acquired(exam[0])
+        console.finish(DEADLINE_S)
+        assert agent.waited(console, "exam")
+        assert console.requests == [] and len(received) == 1
     agent.stop()
     kinds = {record.entry.kind for record in records(agent.folder / "audit")}
     assert kinds == {"findings", "evaluation"}
