@@ -85,8 +85,7 @@ class Coverage:
         self._labels: dict[str, Sequence[LabelMap]] = {}
         self._heard_s: dict[str, float] = {}
         self._clock_s = time.time() - time.monotonic()
-        self._lock = threading.RLock()
-        self._closing = threading.Event()
+        self._lock, self._closing = threading.RLock(), threading.Event()
         self._thread = threading.Thread(target=self._replies, name="coverage", daemon=True)
 
     def start(self) -> None:
