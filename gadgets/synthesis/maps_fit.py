@@ -29,7 +29,7 @@ LARGEST_STEP = 4.0
 """Of one step, in nodes of the table."""
 FIRST_DAMPING = 0.01
 BLOCK = 1 << 13
-COARSE = 4
+COARSE = 2
 """Every how many nodes the dictionary has an atom."""
 FAT_LEVELS = 11
 

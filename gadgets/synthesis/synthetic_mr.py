@@ -1,10 +1,10 @@
 """Contrasts that were never acquired, from relaxation maps by the signal equations.
 
 Spin echo and inversion-recovery spin echo, at any repetition, echo and inversion time: what a
-scanner with ideal pulses would have shown. All of it is physics; no network takes part. What one
-tissue (or, with a known fat fraction, water and one fat) per voxel cannot describe is not in it:
-flow, magnetisation transfer, diffusion, several tissues in a voxel. Without a fat fraction a
-synthetic STIR is the least sure of them, for it is a small difference of large signals.
+scanner would have shown whose excitation and refocusing pulses are ideal. All of it is physics; no
+network takes part. What one tissue (or, with a known fat fraction, water and one fat) per voxel
+cannot describe is not in it: flow, magnetisation transfer, diffusion, several tissues in a voxel.
+So a synthetic STIR is the least sure of them: it is a small difference of large signals.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 
 from gadgets.fft import threads
+from gadgets.stream import Gadget
 from gadgets.synthesis.maps import RelaxationMaps
-from gadgets.synthesis.maps_gadget import MeasuredMaps
+from gadgets.synthesis.maps_gadget import MeasuredMaps, QuantitativeMaps
 from gadgets.synthesis.marks import synthetic
+from protocols.header import Header
 
 CSF_T1_MS = 4270.0
+INVERSION_EFFICIENCY = 0.97
+"""Of an adiabatic inversion pulse in tissue: 95 to 98 %, for it takes longer than some T2."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ CONTRASTS = (
 
 def null_ti_ms(t1_ms: float, tr_ms: float) -> float:
     """Return the inversion time at which a tissue gives no signal."""
-    return float(t1_ms * np.log(2 / (1 + np.exp(-tr_ms / t1_ms))))
+    kept = INVERSION_EFFICIENCY
+    return float(t1_ms * np.log((1 + kept) / (1 + kept * np.exp(-tr_ms / t1_ms))))
 
 
 def synthesise(
@@ -66,9 +71,9 @@ def synthesise(
 ) -> np.ndarray:
     """Return the magnitude that a spin echo would show, float32 (z, y, x); 0 in the background.
 
-    ``PD (1 - exp(-TR / T1)) exp(-TE / T2)``, and with an inversion
-    ``PD |1 - 2 exp(-TI / T1) + exp(-TR / T1)| exp(-TE / T2)``. With a fat fraction, water and fat
-    have each their own, and their sum is what is seen.
+    ``PD (1 - exp(-TR / T1)) exp(-TE / T2)``, and with an inversion of efficiency e
+    ``PD |1 - (1 + e) exp(-TI / T1) + e exp(-TR / T1)| exp(-TE / T2)``. With a fat fraction, water
+    and fat have each their own, and their sum is what is seen.
 
     Parameters
     ----------
@@ -118,10 +123,19 @@ def _spin_echo(
     if ti_ms is None:
         np.subtract(1, recovered, out=recovered)
     else:
-        recovered -= 2 * np.exp(minus_r1 * np.float32(ti_ms))
+        recovered *= np.float32(INVERSION_EFFICIENCY)
+        recovered -= np.float32(1 + INVERSION_EFFICIENCY) * np.exp(minus_r1 * np.float32(ti_ms))
         recovered += 1
     recovered *= np.exp(minus_r2 * np.float32(te_ms))
     return np.asarray(recovered)
+
+
+def synthetic_mr(header: Header) -> list[Gadget]:
+    """Return what stands between reconstruction and finishing of a quantitative measurement.
+
+    `gadgets.synthesis.marks.BurnIn` stands after finishing.
+    """
+    return [QuantitativeMaps(header), SyntheticContrasts()]
 
 
 class SyntheticContrasts:

@@ -28,7 +28,7 @@ def by_hand(maps, z, y, x, tr, te, ti):
     def spin_echo(t1, t2):
         recovered = 1 - math.exp(-tr / t1)
         if ti is not None:
-            recovered = 1 - 2 * math.exp(-ti / t1) + math.exp(-tr / t1)
+            recovered = 1 - 1.97 * math.exp(-ti / t1) + 0.97 * math.exp(-tr / t1)
         return recovered * math.exp(-te / t2)
 
     if maps.proton_density[z, y, x] == 0:
