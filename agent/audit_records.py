@@ -148,6 +148,26 @@ class ScanEntry(_Entry):
     sha256: Sha256 | None = None
 
 
+class ClickEntry(_Entry):
+    """Somebody has clicked on the console (`agent.console`), or tried to log in.
+
+    Attributes
+    ----------
+    user, role : str
+        Of the console's staff.
+    action : str
+    about : str
+        Question, protocol or account.
+    """
+
+    kind: Literal["click"] = "click"
+    user: str
+    role: str
+    action: Literal["login", "login_failed", "logout", "accept", "decline", "publish", "account"]
+    about: str = ""
+    detail: str = ""
+
+
 class Tail(_Entry):
     """Bytes after the last whole line of a file: a record that was being written at a crash."""
 
@@ -165,7 +185,13 @@ class TornEntry(_Entry):
 
 
 Entry = Annotated[
-    FindingsEntry | EvaluationEntry | RequestEntry | ReplyEntry | ScanEntry | TornEntry,
+    FindingsEntry
+    | EvaluationEntry
+    | RequestEntry
+    | ReplyEntry
+    | ScanEntry
+    | ClickEntry
+    | TornEntry,
     Field(discriminator="kind"),
 ]
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
