@@ -123,12 +123,13 @@ def _agent_latency(browser: Any, events: Events, url: str, rounds: int) -> dict[
     scan = measurement((256, 256, 1), coils=16)
     events.say(EXAM, ExamBegun(protocol="bench", title="bench"))
     images = list(pictures(15, 320))
-    context = browser.new_context() if browser is not None else None
+    # A context each: a browser holds six connections to a server, and each page keeps one.
+    contexts = [browser.new_context() for _ in range(VIEWERS)] if browser is not None else []
     times: dict[int, list[float]] = {0: [], VIEWERS: []}
     with boreside() as (port, _):
         for number in range(rounds):
             for viewers in times:
-                pages = [context.new_page() for _ in range(viewers)] if context else []
+                pages = [context.new_page() for context in contexts[:viewers]]
                 for page in pages:
                     page.goto(url)
                     page.wait_for_function("() => window.boreside?.state.plan")

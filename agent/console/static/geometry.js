@@ -46,10 +46,12 @@ export function lettersOf(direction) {
 }
 export const opposite = { R: "L", L: "R", A: "P", P: "A", H: "F", F: "H" };
 
+export const slabNormal = (slab) => cross(slab.row, slab.column);
+
 // A slab's box and slices cut by the plane through `point` with `normal`.
 // Returns {outline: [point], slices: [[point, point]]}; outline is empty where they do not meet.
 export function cut(slab, point, normal) {
-  const axes = [slab.row, slab.column, cross(slab.row, slab.column)];
+  const axes = [slab.row, slab.column, slabNormal(slab)];
   const step = slab.thickness_mm + slab.gap_mm;
   const depth = slab.slices * step - slab.gap_mm;
   const half = [slab.field_of_view_mm[0] / 2, slab.field_of_view_mm[1] / 2, depth / 2];

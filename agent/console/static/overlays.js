@@ -1,5 +1,5 @@
 // What is drawn on an image: levels and outlines, noticed regions, and what will be scanned.
-import { add, cut, dot, upright } from "/static/geometry.js";
+import { add, cut, dot, slabNormal, upright } from "/static/geometry.js";
 
 const ASK = "#ffb938", LINE = "#5ccfd0";
 const BODY = /^(T\d+|L\d|S1)$/;
@@ -95,9 +95,12 @@ export function slab(context, at, box, pixelRatio) {
   context.beginPath();
   context.rect(at.box.x, at.box.y, at.box.width, at.box.height);
   context.clip();
-  trace(outline, true);
-  context.fillStyle = "#ffb93824";
-  context.fill();
+  // In an image parallel to the slices a tint would cover everything.
+  if (Math.abs(dot(at.plane.normal, slabNormal(box))) < 0.9) {
+    trace(outline, true);
+    context.fillStyle = "#ffb93824";
+    context.fill();
+  }
   context.strokeStyle = "#ffb938b0";
   context.lineWidth = pixelRatio;
   for (const line of slices) { trace(line); context.stroke(); }

@@ -1,6 +1,6 @@
 // The one question: what, where, how long, until when, and two buttons.
 import { ask, h } from "/static/dom.js";
-import { dot } from "/static/geometry.js";
+import { dot, slabNormal } from "/static/geometry.js";
 import * as overlays from "/static/overlays.js";
 import { draw } from "/static/raster.js";
 import { minutes, number, t } from "/static/words.js";
@@ -72,7 +72,7 @@ export class Question {
     for (const stack of [...pictures.series.values()].reverse()) {
       if (views.length === 2 || axes.has(stack.axis) || stack.role === "synthetic" || !stack.planes.length) continue;
       const plane = stack.planes[stack.nearest(slabs[0].centre)];
-      const normal = cross(slabs[0].row, slabs[0].column);
+      const normal = slabNormal(slabs[0]);
       if (!plane.picture.pixels || Math.abs(dot(normal, plane.normal)) > 0.8 && views.length) continue;
       axes.add(stack.axis);
       views.push(plane);
@@ -111,5 +111,3 @@ export class Question {
     }
   }
 }
-
-const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
