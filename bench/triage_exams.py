@@ -36,15 +36,6 @@ SLICE_MM, PITCH_MM = 4.0, 4.4
 LEAST_ML = 0.3
 """A lesion counts from here on, as far as it is in the imaged volume."""
 _FAMILY_TRIES = 8
-_TISSUES = {
-    "water": (
-        Label.OEDEMA, Label.FIBROVASCULAR_MARROW, Label.LYTIC_TUMOUR, Label.FRACTURE_OEDEMA,
-        Label.PANNUS,
-    ),
-    "fat": (Label.FATTY_MARROW,),
-    "dark": (Label.SCLEROTIC_BONE, Label.SCLEROTIC_TUMOUR),
-}  # fmt: skip
-"""What each kind of share stands for, of what is fitted on."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +159,13 @@ def sample(
     volume = stack(rng, slices, shape)
     coarse = positions(volume)[:, ::3, ::3].reshape(-1, 3).astype(np.float32)
     coarse_ml = 9 * float(np.prod(volume.spacing)) / 1000
+    drawn: tuple[Lesion, ...] = ()
+    patient, masks = spine, list[Mask]()
     for _ in range(_FAMILY_TRIES):
-        drawn = disease(rng, spine, family)
+        try:
+            drawn = disease(rng, spine, family)
+        except IndexError:  # it found no place on the joint: drawn again
+            continue
         patient = spine.with_lesions(drawn)
         masks = [
             (of_lesion(number + 1, one), share_of(patient, number, one))
@@ -384,18 +380,3 @@ def seen(exam: SimulatedExam, labels: LabelMap | None = None) -> list[Labelled]:
     return [
         Labelled(one, known, Quality(series=one.name, snr=10.0, motion=0.0)) for one in exam.series
     ]
-
-
-def shares(sampled: Sampled) -> dict[str, np.ndarray]:
-    """Return what disease has really taken of each voxel, by kind: float32 (z, y, x), 0 to 1."""
-    found = {}
-    for kind, tissues in _TISSUES.items():
-        parts = []
-        for half in sampled.halves:
-            taken = np.zeros(half.labels.shape, np.float32)
-            if half.lesion is not None:
-                here = np.isin(half.lesion.labels, tissues)
-                taken[here] = np.clip(half.lesion.density[here], 0, 1)
-            parts.append(taken)
-        found[kind] = np.asarray(np.mean(parts, axis=0), np.float32)
-    return found

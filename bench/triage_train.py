@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.triage_exams import FITTED, Sampled, SimulatedExam, render, sample, shares
+from bench.triage_exams import FITTED, Sampled, SimulatedExam, render, sample
 from engines.training import triage as fit
 from gadgets.triage_anatomy import Anatomy, find_anatomy
 from gadgets.triage_model import KINDS, WEIGHTINGS, Parameters, quadratic
@@ -20,6 +20,7 @@ from gadgets.triage_signal import Signal, signal_of
 from gadgets.triage_unusual import unusual
 from protocols.findings import FindingType
 from scanner.disease import HELD_OUT
+from scanner.tissues import Label
 
 SLICES = 17
 FEWER = 2
@@ -43,6 +44,15 @@ LEAST_LISTED = {"water": 0.3, "fat": 0.8, "dark": 0.5}
 OVERLAP, TOUCH, WHOLE = 0.25, 0.04, 0.4
 """Shares of a candidate that are lesion, and of a lesion that is in a candidate."""
 _VOXELS = 700
+_TISSUES = {
+    "water": (
+        Label.OEDEMA, Label.FIBROVASCULAR_MARROW, Label.LYTIC_TUMOUR, Label.FRACTURE_OEDEMA,
+        Label.PANNUS,
+    ),
+    "fat": (Label.FATTY_MARROW,),
+    "dark": (Label.SCLEROTIC_BONE, Label.SCLEROTIC_TUMOUR),
+}  # fmt: skip
+"""What each kind of share stands for, of what is fitted on."""
 
 
 def train(out: Path, exams: int, seed: int) -> Path:
@@ -211,3 +221,18 @@ def judged(one: Candidate, exam: SimulatedExam, anatomy: Anatomy) -> tuple[bool 
     if whole > WHOLE or touched >= OVERLAP:
         return True, replaced
     return (None, False) if touched > TOUCH else (False, False)
+
+
+def shares(sampled: Sampled) -> dict[str, np.ndarray]:
+    """Return what disease has really taken of each voxel, by kind: float32 (z, y, x), 0 to 1."""
+    found = {}
+    for kind, tissues in _TISSUES.items():
+        parts = []
+        for half in sampled.halves:
+            taken = np.zeros(half.labels.shape, np.float32)
+            if half.lesion is not None:
+                here = np.isin(half.lesion.labels, tissues)
+                taken[here] = np.clip(half.lesion.density[here], 0, 1)
+            parts.append(taken)
+        found[kind] = np.asarray(np.mean(parts, axis=0), np.float32)
+    return found
