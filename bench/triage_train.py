@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from bench.triage_exams import FITTED, Sampled, SimulatedExam, render, sample
+from engines.engine import Engine, load_engine
 from engines.training import triage as fit
+from gadgets.label import label
 from gadgets.triage_anatomy import Anatomy, find_anatomy
 from gadgets.triage_model import KINDS, WEIGHTINGS, Parameters, quadratic
 from gadgets.triage_regions import FEATURES, Candidate, candidates
@@ -23,7 +25,7 @@ from scanner.disease import HELD_OUT
 from scanner.tissues import Label
 
 SLICES = 17
-FEWER = 2
+FEWER = 3
 """With fewer contrasts, every so manieth round of `MIX` will do."""
 MIX = (
     "healthy", "si_oedema", "healthy", "modic", "healthy", "corner", "healthy", "metastasis",
@@ -43,7 +45,8 @@ LEAST_LISTED = {"water": 0.3, "fat": 0.8, "dark": 0.5}
 """What is listed is this probable at least; marrow of healthy people is fat in places."""
 OVERLAP, TOUCH, WHOLE = 0.25, 0.04, 0.4
 """Shares of a candidate that are lesion, and of a lesion that is in a candidate."""
-_VOXELS = 700
+_VOXELS, SOME = 700, 0.03
+"""Voxels of an exam to fit shares on, and what is some share."""
 _TISSUES = {
     "water": (
         Label.OEDEMA, Label.FIBROVASCULAR_MARROW, Label.LYTIC_TUMOUR, Label.FRACTURE_OEDEMA,
@@ -70,21 +73,26 @@ def train(out: Path, exams: int, seed: int) -> Path:
     -------
     Path
         Of the JSON: numbers, and how they were made.
+
+    Raises
+    ------
+    EngineUnavailable
+        There are no weights of the labelling network: its labels are what triage will be given.
     """
     patients = (
         sample(np.random.default_rng((FITTED + seed, SLICES, n)), MIX[n % len(MIX)], SLICES)
         for n in range(exams)
     )
-    table = fitted(patients, seed)
+    table = fitted(patients, seed, load_engine("labels"))
     out.mkdir(parents=True, exist_ok=True)
     path = out / "triage_parameters.json"
     path.write_text(json.dumps(table, indent=1) + "\n")
     return path
 
 
-def fitted(patients: Iterable[Sampled], seed: int) -> dict[str, Any]:
+def fitted(patients: Iterable[Sampled], seed: int, engine: Engine) -> dict[str, Any]:
     """Return the table of numbers from sampled patients, in order."""
-    looked = [one for n, patient in enumerate(patients) for one in _looks(patient, seed, n)]
+    looked = [one for n, patient in enumerate(patients) for one in _looks(patient, seed, n, engine)]
     assert not {exam.family for exam, *_ in looked} & set(HELD_OUT)
     table: dict[str, Any] = {"shares": {}, "logistic": {}, "listed_from": {}}
     for subset in SUBSETS:
@@ -120,7 +128,7 @@ def fitted(patients: Iterable[Sampled], seed: int) -> dict[str, Any]:
         "families": sorted({exam.family for exam, *_ in looked}),
         "never_trained_on": list(HELD_OUT),
         "features": list(FEATURES),
-        "labels": "exact",
+        "labels": "exact, and of the network on one of the series in turn",
     }
     table["metrics_of_held_out_folds"] = metrics
     table["limits"] = (
@@ -133,21 +141,26 @@ def fitted(patients: Iterable[Sampled], seed: int) -> dict[str, Any]:
 Looked = tuple[SimulatedExam, Anatomy, int, dict[str, np.ndarray], np.ndarray]
 
 
-def _looks(patient: Sampled, seed: int, number: int) -> Iterator[Looked]:
-    """Yield the rendered exam with ratios and true shares of some voxels; nothing without bone."""
+def _looks(patient: Sampled, seed: int, number: int, engine: Engine) -> Iterator[Looked]:
+    """Yield the rendered exam with exact labels, and with those of the network.
+
+    With ratios and true shares of some voxels. Nothing where there is no bone.
+    """
     true = shares(patient)
     rng = np.random.default_rng((FITTED + seed, 9, number))
     exam = render(rng, patient)
-    anatomy = find_anatomy(exam.labels, patient.volume)
-    signal = anatomy and _signal(anatomy, exam, SUBSETS[0], None)
-    if not anatomy or not signal:
-        return
-    stacked = np.stack([true[kind][anatomy.box] for kind in KINDS], axis=-1)[anatomy.core]
-    ill = np.flatnonzero(stacked.max(axis=1) > 0.03)
-    well = np.flatnonzero(stacked.max(axis=1) <= 0.03)
-    chosen = np.concatenate([rng.permutation(ill)[: _VOXELS // 2], rng.permutation(well)[:_VOXELS]])
-    ratios = {name: signal.ratios[name][anatomy.core][chosen] for name in WEIGHTINGS}
-    yield exam, anatomy, number, ratios, stacked[chosen]
+    given = label(exam.series[number // 2 % len(exam.series)], engine)
+    for labels in (exam.labels, given):
+        anatomy = find_anatomy(labels, patient.volume)
+        signal = anatomy and _signal(anatomy, exam, SUBSETS[0], None)
+        if not anatomy or not signal:
+            continue
+        stacked = np.stack([true[kind][anatomy.box] for kind in KINDS], axis=-1)[anatomy.core]
+        ill = rng.permutation(np.flatnonzero(stacked.max(axis=1) > SOME))[: _VOXELS // 2]
+        well = rng.permutation(np.flatnonzero(stacked.max(axis=1) <= SOME))[:_VOXELS]
+        chosen = np.concatenate([ill, well])
+        ratios = {name: signal.ratios[name][anatomy.core][chosen] for name in WEIGHTINGS}
+        yield exam, anatomy, number, ratios, stacked[chosen]
 
 
 def _signal(

@@ -32,6 +32,8 @@ ZONE_MM = 13.0
 """Depth of the ilium that is looked at."""
 BESIDE_MM = 3.0
 """How far beyond the end of the surface the zone reaches."""
+CUT_MM = 4.0
+"""A body that comes so near to the border of the image may be cut by it."""
 FACET = np.array([15.5, 13.5, -6.0])
 """From the middle of the posterior border of a disc to its facet joint: lateral, dorsal, cranial,
 in mm; measured in the phantom, near to general knowledge of the lumbar spine."""
@@ -49,15 +51,11 @@ _ANY = Geometry(
 
 @dataclass(frozen=True)
 class Frame:
-    """A vertebral body: centre, axes (left, dorsal, cranial) and half of its size along these.
-
-    ``whole`` is False where the border of the image cuts it: where its plates are is not known.
-    """
+    """A vertebral body: centre, axes (left, dorsal, cranial) and half of its size along these."""
 
     centre: Vector
     axes: Vector
     half: Vector
-    whole: bool
 
     def local(self, points: Vector) -> Vector:
         """Return points (..., 3) in LPS mm along left, dorsal and cranial, in mm."""
@@ -119,10 +117,16 @@ def side_of(name: str) -> Side | None:
 
 
 def find_anatomy(labels: LabelMap, volume: Volume) -> Anatomy | None:
-    """Return the bones on the voxels of a series; None where there are none."""
+    """Return the bones on the voxels of a series; None where there are none.
+
+    Bodies that the border of the image cuts are left out.
+    """
     given = on_grid(labels, volume)
-    wanted = [n for n, name in enumerate(labels.names) if name in LEVELS or name == "sacrum"]
-    cut_off = {labels.names[n] for n in wanted if _cut(given == n)}
+    wanted = [
+        n
+        for n, name in enumerate(labels.names)
+        if name == "sacrum" or (name in LEVELS and not _cut(given == n, volume))
+    ]
     box = _box(np.isin(given, wanted), volume)
     if box is None:
         return None
@@ -133,7 +137,7 @@ def find_anatomy(labels: LabelMap, volume: Volume) -> Anatomy | None:
     bones = np.zeros(given.shape, np.uint8)
     for index, n in enumerate(wanted, 1):
         bones[given == n] = index
-    frames = _frames(bones, names, at, cut_off)
+    frames = _frames(bones, names, at)
     labelled = bones > 0
     middle = _middle(frames, at, given, labels)
     surfaces = joint_surfaces(labels, given, at, middle)
@@ -190,9 +194,11 @@ def cropped(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
     return Volume(position, volume.directions, (shape[0], shape[1], shape[2]), volume.spacing)
 
 
-def _cut(mask: np.ndarray) -> bool:
-    """Whether a body ends at the border of the image: its middle and its plates are not known."""
-    return bool(mask[:, [0, -1]].any() or mask[:, :, [0, -1]].any())
+def _cut(mask: np.ndarray, volume: Volume) -> bool:
+    """Whether a body ends at the border of the image: where its plates and veins are is unknown."""
+    x, y, _ = (int(np.ceil(CUT_MM / step)) for step in volume.spacing)
+    inner = mask[:, y:-y, x:-x]
+    return np.count_nonzero(inner) < np.count_nonzero(mask)
 
 
 def _box(mask: np.ndarray, volume: Volume) -> tuple[slice, slice, slice] | None:
@@ -220,9 +226,7 @@ def _beside_canal(labels: LabelMap, given: np.ndarray, volume: Volume) -> np.nda
     return ndimage.binary_dilation(canal, np.ones((1, 3, 3), bool), iterations=steps)
 
 
-def _frames(
-    bones: np.ndarray, names: list[str], at: np.ndarray, cut_off: set[str]
-) -> dict[str, Frame]:
+def _frames(bones: np.ndarray, names: list[str], at: np.ndarray) -> dict[str, Frame]:
     """Return where the bodies lie, from their voxels and from the direction of the column."""
     places = {}
     for index, name in enumerate(names):
@@ -241,7 +245,7 @@ def _frames(
         axes = np.stack([LEFT, np.cross(up, LEFT), up])
         local = (places[name] - centres[name]) @ axes.T
         half = np.ptp(np.percentile(local, [3, 97], axis=0), axis=0) / 2 + 0.5
-        frames[name] = Frame(centres[name], axes, half, name not in cut_off)
+        frames[name] = Frame(centres[name], axes, half)
     return frames
 
 
@@ -314,9 +318,9 @@ def _joint_depth(
 
 
 def _facets(frames: dict[str, Frame]) -> dict[str, tuple[dict[Side, Vector], Vector]]:
-    """Return where the facet joints between whole bodies must be, and the way backwards."""
+    """Return where the facet joints between bodies must be, and the way backwards."""
     found = {}
-    names = [name for name, frame in frames.items() if frame.whole]
+    names = list(frames)
     for above, below in pairwise(names):
         one, two = frames[above], frames[below]
         back = [

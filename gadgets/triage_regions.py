@@ -211,9 +211,6 @@ def _within_body(anatomy: Anatomy, bone: str, points: np.ndarray) -> dict[str, f
     if frame is None:
         return {"vein": 0.0, "plate": 0.0, "corner": 0.0}
     centre = frame.local(points.mean(axis=0))
-    if not frame.whole:
-        vein = np.hypot(centre[0] / 7, (centre[1] - 0.75 * frame.half[1]) / 8)
-        return {"vein": float(np.exp(-(vein**2))), "plate": 0.0, "corner": 0.0}
     vein = np.hypot(centre[0] / 7, np.hypot((centre[1] - 0.75 * frame.half[1]) / 8, centre[2] / 4))
     local = frame.local(points)
     plate = max(frame.half[2] - float(np.percentile(np.abs(local[:, 2]), 90)), 0.0)
