@@ -10,6 +10,7 @@ import typer
 import agent.audit_cli
 import agent.backtest_cli
 import agent.cli
+import agent.console.cli
 import agent.keys_cli
 import agent.protocol_cli
 import agent.train_cli
@@ -25,6 +26,7 @@ app.add_typer(agent.train_cli.app, name="train")
 app.add_typer(agent.protocol_cli.app, name="protocol")
 app.add_typer(agent.audit_cli.app, name="audit")
 app.add_typer(agent.keys_cli.app, name="keys")
+app.add_typer(agent.console.cli.app, name="console")
 
 
 @app.command()

@@ -19,6 +19,9 @@ from gadgets.reconstruct import Reconstruct
 from gadgets.series import CollectSeries
 from gadgets.sort import Sort
 from gadgets.stream import Gadget, chain
+from gadgets.synthesis.fracture import Fracture
+from gadgets.synthesis.marks import BurnIn
+from gadgets.synthesis.synthetic_mr import synthetic_mr
 from protocols.header import Header
 
 Builder = Callable[[Header | None, str], Gadget]
@@ -33,7 +36,10 @@ def _swallow(items: Iterator[Any]) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Chain:
-    """As `gadgets.conventional`, with these gadgets between sorting and finishing (a builder)."""
+    """As `gadgets.conventional`, with these gadgets between sorting and finishing (a builder).
+
+    Synthetic images get their mark at the end, whatever made them.
+    """
 
     reconstruct: Callable[[Header], list[Gadget]]
     maps: tuple[str, ...] = ()
@@ -44,7 +50,7 @@ class Chain:
         first: list[Gadget] = [Prewhiten(header), TransformReadout(header), Sort(header)]
         series: list[Gadget] = [CollectSeries(header)] if collect else []
         last = Finish(header, pixel_type=pixel_type, maps=self.maps)
-        return chain([*first, *self.reconstruct(header), *series, last])
+        return chain([*first, *self.reconstruct(header), *series, last, BurnIn()])
 
 
 def _conventional(method: str, maps: tuple[str, ...] = ()) -> Chain:
@@ -64,16 +70,26 @@ def _dl(header: Header) -> list[Gadget]:
     return [ReconstructDL(engines.engine("recon", header), header, engines.used().deadline_ms)]
 
 
+def _fracture(header: Header) -> list[Gadget]:
+    return [Reconstruct("sense", header, noise_maps=True), Fracture(header)]
+
+
+def _synthetic_mr(header: Header) -> list[Gadget]:
+    return [Reconstruct("sense", header, noise_maps=True), *synthetic_mr(header)]
+
+
 CHAINS: dict[str, Builder] = {
     "conventional": _conventional("sense"),
     "conventional-maps": _conventional("sense", ("g-factor", "snr")),
     "denoise": Chain(_denoise),
     "dl": Chain(_dl),
+    "fracture": Chain(_fracture),
     "grappa": _conventional("grappa"),
     "invertcontrast": lambda header, pixel_type: fire.invertcontrast(header),
     "null": lambda header, pixel_type: _swallow,
     "savedataonly": lambda header, pixel_type: _swallow,
     "simplefft": lambda header, pixel_type: fire.simplefft(header),
+    "synthetic-mr": Chain(_synthetic_mr),
 }
 
 

@@ -31,7 +31,10 @@ class Name(StrEnum):
     RECON_DL = "recon_dl"
     RECON_GPU = "recon_gpu"
     LABELS = "labels"
+    TRIAGE = "triage"
     BACKTEST = "backtest"
+    SYNTH_MR = "synth_mr"
+    CONSOLE = "console"
 
 
 def main(

@@ -110,10 +110,12 @@ def weighting(header: Header, contrast: int = 0) -> str:
     Returns
     -------
     str
-        "t1", "t2", "t2_fs", "stir" or "pd"; "unknown" of gradient echoes and of all that is neither
-        of these.
+        "t1", "t2", "t2_fs", "stir" or "pd"; "unknown" of gradient echoes, of measurements with
+        several delays, and of all that is neither of these.
     """
     parameters = header.sequenceParameters
+    if len(getattr(parameters, "TI", None) or ()) > 1:
+        return "unknown"
     tr, te, ti = (
         _time(getattr(parameters, name, None), contrast if name == "TE" else 0)
         for name in ("TR", "TE", "TI")

@@ -165,7 +165,8 @@ def demo(
 ) -> None:
     """Run a simulated exam through the agent, from the first readout to the last image."""
     from scanner.client import ServerAbsent, SessionBroken
-    from scanner.demo import AgentFailed, run
+    from scanner.demo import run
+    from scanner.demo_agent import AgentFailed
 
     try:
         run(out, exam.value, shared_data, Console())

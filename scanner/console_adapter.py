@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 import zmq
 
@@ -214,7 +215,7 @@ class ConsoleAdapter(ABC):
             self._wake.close()
             self._woken.close()
 
-    def __enter__(self) -> "ConsoleAdapter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

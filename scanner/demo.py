@@ -1,60 +1,54 @@
-"""The demo: a simulated exam, streamed to the agent as its own process, and what came back.
+"""The demo: simulated exams, streamed to the agent as its own process, and what came back.
 
 The agent is started on a free port and knows nothing but what comes over the wire. Step by step
-the exam is scanned at a multiple of its real speed, reconstructed by the network; then the same
-readouts are sent again, as fast as they go, for the conventional reconstruction to compare with;
-then real brain k-space, where it is at hand. What is written:
+the exam of a patient with a subtle lesion is scanned at a multiple of its real speed, reconstructed
+by the network and looked at; where the agent asks for more coverage, a scripted technologist
+accepts, and that is scanned as well. The same readouts are sent to a second agent, as fast as they
+go, for the conventional reconstruction to compare with. Then a healthy patient, of whom nothing
+more is to be asked, and real brain k-space, where it is at hand. What is written:
 
-    exam.h5       raw data and images of every step, ISMRMRD HDF5
-    montage.png   the images as a console shows them
-    summary.json  latency, error and similarity of every image
-    agent.log     what the agent had to say
+    exam.h5           raw data and images of every step, ISMRMRD HDF5
+    montage.png       the images as a console shows them
+    summary.json      latency, error and similarity of every image; what was asked, when and why
+    agent.log         what the agent had to say; conventional.log: the second one
 
 All spine data are simulated; truth (fully sampled, without noise) never leaves this process.
 """
 
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from protocols.mrd import Message
 from protocols.mrd_hdf5 import write_measurement
 from protocols.mrd_types import ConfigFile, HeaderText, ReadoutBlock
-from scanner import brain, montage, report
+from scanner import brain, demo_coverage, montage, report
 from scanner import console as show
 from scanner.client import Received
+from scanner.console_virtual import VirtualConsole
+from scanner.demo_agent import Running, agent
 from scanner.exam import lumbar_exam, quick_exam
-from scanner.phantom import LumbarSpine, SpineParameters
+from scanner.phantom import LumbarSpine
 from scanner.step import Step
 
 CONFIG, PLAIN = "dl", "conventional"
 """What the exam asks the agent for, and what the result is compared with."""
 
-START_S = 60.0
-
-EXAMS: dict[str, tuple[Callable[..., list[Step]], float]] = {
-    "lumbar": (lumbar_exam, 2.0),
-    "quick": (quick_exam, 20.0),
+EXAMS: dict[str, tuple[Callable[..., list[Step]], float, tuple[demo_coverage.Patient, ...]]] = {
+    "lumbar": (lumbar_exam, 2.0, (demo_coverage.WITH_OEDEMA, demo_coverage.HEALTHY)),
+    "quick": (quick_exam, 20.0, (demo_coverage.HEALTHY,)),
 }
-"""Each exam and how many times faster than real it is scanned here."""
-
-
-class AgentFailed(RuntimeError):
-    """The agent's process did not come up."""
+"""Each exam, how many times faster than real it is scanned here, and of whom."""
 
 
 def steps_of(exam: str) -> tuple[list[Step], float]:
     """Return the steps of a simulated exam, and its speed in the demo."""
-    make, speed = EXAMS[exam]
-    return make(LumbarSpine(SpineParameters())), speed
+    make, speed, patients = EXAMS[exam]
+    return make(patients[0].spine(), exam=patients[0].name), speed
 
 
 def step_messages(step: Step, config: str) -> Iterator[Message]:
@@ -73,50 +67,6 @@ def find_shared_data() -> Path:
     """Return ``../shared/data`` of the repository, or else of the working folder."""
     beside_repository = Path(__file__).parents[2] / "shared" / "data"
     return beside_repository if beside_repository.is_dir() else Path("../shared/data")
-
-
-@contextmanager
-def agent(folder: Path) -> Iterator[str]:
-    """Run ``boreside serve`` with a spool inside ``folder``; gives its address.
-
-    Raises
-    ------
-    AgentFailed
-    """
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    log = folder / "agent.log"
-    with tempfile.TemporaryDirectory(prefix="spool-", dir=folder) as spool, log.open("wb") as lines:
-        command = [sys.executable, "-m", "boreside", "serve", "--port", str(port)]
-        process = subprocess.Popen(
-            [*command, "--spool", spool], stdin=subprocess.DEVNULL, stdout=lines, stderr=lines
-        )
-        try:
-            _wait_for(process, port, log)
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except ConnectionRefusedError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                tail = log.read_text(errors="replace")[-2000:]
-                raise AgentFailed(
-                    f"boreside serve did not listen on port {port} within {START_S:.0f} s; "
-                    f"its log ends with:\n{tail}"
-                ) from None
-            time.sleep(0.05)
 
 
 def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> None:
@@ -138,35 +88,26 @@ def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> Non
     """
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    raw = out / "exam.h5"
-    raw.unlink(missing_ok=True)
-    steps, speed = steps_of(exam)
-    results: list[report.ImageResult] = []
-    rows: list[montage.Row] = []
+    (out / "exam.h5").unlink(missing_ok=True)
+    make, speed, patients = EXAMS[exam]
     console.print(f"Simulated {exam} exam, scanned at {speed:g} times real speed")
-    with agent(out) as address:
-        while steps:
-            step = steps.pop(0)
-            with console.status(f"{step.name}: simulating"):
-                truth = step.truth()
-            received = show.scan(
-                console, address, step.name, step_messages(step, CONFIG), n_readouts(step), speed
+    demo = _Demo(out, console, speed)
+    coverage = []
+    with (
+        agent(out / "agent.log", demo_coverage.PROTOCOL) as looking,
+        agent(out / "conventional.log") as plain,
+    ):
+        for number, patient in enumerate(patients):
+            spine = patient.spine()
+            steps = make(spine, exam=patient.name)
+            found = demo.scan_patient(
+                patient, spine, steps, looking, plain if number == 0 else None
             )
-            _keep(console, raw, step.name, step_messages(step, CONFIG), received)
-            name = f"{step.name}, {PLAIN}"
-            plain = show.scan(console, address, name, step_messages(step, PLAIN), n_readouts(step))
-            series = report.judge_step(step, truth, received, plain)
-            results += series
-            rows.append(report.step_row(step, truth, received, plain, series))
+            console.print("\n".join(demo_coverage.lines(found)), markup=False, highlight=False)
+            coverage.append(found)
         file = (shared_data or find_shared_data()) / brain.FILE_NAME
         if file.is_file():
-            messages = [ConfigFile(CONFIG), *brain.brain_messages(file)]
-            count = sum(len(message) for message in messages if isinstance(message, ReadoutBlock))
-            received = show.scan(console, address, brain.NAME, messages, count)
-            _keep(console, raw, brain.NAME, messages, received)
-            series = report.judge_brain(received)
-            results += series
-            rows.append(report.brain_row(received, series))
+            demo.scan_brain(file, looking)
         else:
             console.print(f"real brain k-space: skipped, there is no {file} (see --shared-data)")
     title = f"Boreside demo: {exam} exam, images as the agent returned them"
@@ -175,7 +116,7 @@ def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> Non
         "NRMSE and SSIM against the fully sampled simulation without noise. "
         "Coil shading evened out for display only."
     )
-    montage.draw(title, note, rows).save(out / "montage.png", optimize=True)
+    montage.draw(title, note, demo.rows).save(out / "montage.png", optimize=True)
     seconds = round(time.monotonic() - began, 1)
     facts = {
         "exam": exam,
@@ -184,17 +125,87 @@ def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> Non
         "speed": speed,
         "configuration": CONFIG,
         "seconds": seconds,
+        "coverage": coverage,
     }
+    results = demo.results
     report.write_summary(out / "summary.json", facts, results)
     for name in dict.fromkeys(result.series for result in results):
         console.print(report.series_table([r for r in results if r.series == name]))
     console.print(f"{seconds:.0f} s. Written: {', '.join(sorted(f.name for f in out.iterdir()))}")
 
 
-def _keep(
-    console: Console, raw: Path, name: str, messages: Iterable[Message], received: Received
-) -> None:
-    """Say what the agent had to say, and keep raw data and images."""
-    for text in received.texts:
-        console.print(text, markup=False, highlight=False)
-    write_measurement(raw, chain(messages, received.images), name)
+class _Demo:
+    """What is scanned, and what is kept of it."""
+
+    def __init__(self, out: Path, console: Console, speed: float) -> None:
+        self._raw, self._console, self._speed = out / "exam.h5", console, speed
+        self.results: list[report.ImageResult] = []
+        self.rows: list[montage.Row] = []
+
+    def scan_patient(
+        self,
+        patient: demo_coverage.Patient,
+        spine: LumbarSpine,
+        steps: list[Step],
+        looking: Running,
+        plain: Running | None,
+    ) -> dict[str, Any]:
+        """Scan what was ordered, then what was asked for and accepted.
+
+        The first patient's images are compared with the truth and with those of ``plain``; of the
+        others it counts only whether anything is asked.
+        """
+        assert looking.control is not None
+
+        def acquire(step: Step) -> None:
+            speed = self._speed if plain else None
+            received = show.scan(
+                self._console,
+                looking.address,
+                step.name,
+                step_messages(step, CONFIG),
+                n_readouts(step),
+                speed,
+            )
+            self._said(received)
+            if plain:
+                self._compare(step, received, plain)
+
+        with VirtualConsole(
+            looking.control, steps, demo_coverage.protocol(), demo_coverage.accept, acquire
+        ) as technologist:
+            for step in steps:
+                acquire(step)
+                technologist.acquired(step)
+            technologist.finish()
+            return demo_coverage.facts(patient, spine, technologist)
+
+    def _compare(self, step: Step, received: Received, plain: Running) -> None:
+        messages = chain(step_messages(step, CONFIG), received.images)
+        write_measurement(self._raw, messages, step.name)
+        again = show.scan(
+            self._console,
+            plain.address,
+            f"{step.name}, {PLAIN}",
+            step_messages(step, PLAIN),
+            n_readouts(step),
+        )
+        truth = step.truth()
+        series = report.judge_step(step, truth, received, again)
+        self.results += series
+        self.rows.append(report.step_row(step, truth, received, again, series))
+
+    def scan_brain(self, file: Path, looking: Running) -> None:
+        """Send the real brain k-space."""
+        messages = [ConfigFile(CONFIG), *brain.brain_messages(file)]
+        count = sum(len(message) for message in messages if isinstance(message, ReadoutBlock))
+        received = show.scan(self._console, looking.address, brain.NAME, messages, count)
+        self._said(received)
+        write_measurement(self._raw, chain(messages, received.images), brain.NAME)
+        series = report.judge_brain(received)
+        self.results += series
+        self.rows.append(report.brain_row(received, series))
+
+    def _said(self, received: Received) -> None:
+        for text in received.texts:
+            self._console.print(text, markup=False, highlight=False)

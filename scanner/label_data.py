@@ -34,10 +34,11 @@ def labelled_slices(rng: np.random.Generator) -> dict[str, np.ndarray]:
     -------
     dict of ndarray
         ``tissue`` (slice, depth, row, column), uint8; ``density`` and ``fat`` likewise, as parts of
-        255; ``structure`` (slice, row, column) of the middle of the slice, uint8; ``structures``: the name of each structure; ``landmark_names``, and
-        ``landmarks`` (slice, landmark, 3), float32: row, column, and mm from the slice;
-        ``parameters`` (field, tissue, 5), float32, of water and fat at 1.5 and 3 T: density, T1,
-        T2, fat T1, fat T2; ``pixel_mm``; ``doubt``: whether the levels cannot be numbered.
+        255; ``structure`` (slice, row, column) of the middle of the slice, uint8; ``structures``:
+        the name of each structure; ``landmark_names``, and ``landmarks`` (slice, landmark, 3),
+        float32: row, column, and mm from the slice; ``parameters`` (field, tissue, 5), float32, of
+        water and fat at 1.5 and 3 T: density, T1, T2, fat T1, fat T2; ``pixel_mm``; ``doubt``:
+        whether the levels cannot be numbered.
     """
     parameters = random_parameters(rng, transitional=TRANSITIONAL)
     spine = LumbarSpine(parameters)
