@@ -12,7 +12,7 @@ from protocols.header import encodings, parse_header
 from protocols.mrd_hdf5 import read_measurement, write_measurement
 from protocols.mrd_types import ConfigFile, HeaderText, ImageMessage, ReadoutBlock
 from protocols.mrd_write import write
-from scanner.demo import agent
+from scanner.demo_agent import agent
 from scanner.score import nrmse
 
 STEPS = ("t1_tse_sag", "t2_tse_sag", "stir_sag")
@@ -90,7 +90,7 @@ def test_missing_real_data_is_said(demo):
 
 def test_nothing_else_is_left_behind(demo):
     names = {path.name for path in demo[0].iterdir()}
-    assert names == {"agent.log", "exam.h5", "montage.png", "summary.json"}
+    assert names == {"agent.log", "conventional.log", "exam.h5", "montage.png", "summary.json"}
 
 
 class TestScan:
@@ -98,8 +98,8 @@ class TestScan:
         stored, out = tmp_path / "raw.h5", tmp_path / "again.h5"
         messages = list(read_measurement(demo[0] / "exam.h5", "stir_sag"))
         write_measurement(stored, [m for m in messages if not isinstance(m, ImageMessage)])
-        with agent(tmp_path) as address:
-            port = address.rpartition(":")[2]
+        with agent(tmp_path / "agent.log") as running:
+            port = running.address.rpartition(":")[2]
             done = boreside("scan", stored, "--port", port, "--out", out)
         assert done.returncode == 0, done.stdout + done.stderr
         ours, theirs = by_slice(read_measurement(out)), by_slice(messages)
