@@ -34,11 +34,14 @@ def quiet(step: int, loss: float) -> None:
 
 
 def test_synthetic_scans_can_be_reconstructed() -> None:
-    image = Images(2)[1].image[64:-64, 64:-64]
-    one = scan(np.random.default_rng(0), image, 8, 2, 40.0)
-    start, sigma = prepare(one)
-    assert recon.error_of(start, one.truth) < 0.15
-    assert 0.5 < np.median(sigma) < 3
+    errors = []
+    for number in range(5):
+        image = Images(2)[number].image[64:-64, 64:-64]
+        one = scan(np.random.default_rng(number), image, 8, 2, 40.0)
+        start, sigma = prepare(one)
+        errors.append(recon.error_of(start, one.truth))
+        assert 0.5 < np.median(sigma) < 3
+    assert np.median(errors) < 0.15
 
 
 def test_sensitivities_are_not_known_exactly() -> None:
@@ -110,7 +113,9 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
         run("broken", stop)
     steps = []
     resumed, schedule_too = run("broken", lambda step, loss: steps.append(step))
-    assert schedule_too == schedule
+    # Rounded to four digits: sums in another order may fall on the other side.
+    assert schedule_too.sigma == pytest.approx(schedule.sigma, abs=2e-4)
+    assert schedule_too.weight == pytest.approx(schedule.weight, abs=2e-4)
     assert steps == [2, 3]
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value)
