@@ -228,6 +228,7 @@ def train(
         module.load_state_dict(kept["module"])
         optimiser.load_state_dict(kept["optimiser"])
         averaged.state, start = kept["averaged"], kept["step"]
+        numbers.data.copy_(kept["numbers"])
     for step, batch in enumerate(
         examples(recipe, Images(recipe.seed + 3000, images), start), start
     ):
