@@ -42,6 +42,8 @@ def run(settings: ConsoleSettings) -> None:
         timeout_graceful_shutdown=1,
     )
     socket = config.bind_socket()
+    # Whoever reads the line below may connect at once; uvicorn itself begins to listen later.
+    socket.listen(config.backlog)
     port = socket.getsockname()[1]
     _terminal.print(f"console on {scheme}://{settings.host}:{port}", highlight=False)
     uvicorn.Server(config).run(sockets=[socket])
