@@ -300,7 +300,7 @@ class Triggers:
         if shut is None and certainty < Certainty.CANDIDATE:
             shut = gates.failing(needed)
         if shut is not None:
-            if (each.state, each.reason) != (State.ABSTAINED, shut[0]):
+            if (each.state, each.reason, each.detail) != (State.ABSTAINED, *shut):
                 self._move(trigger.name, State.ABSTAINED, *shut)
             return
         each.confirmed |= certainty is Certainty.CONFIRMED

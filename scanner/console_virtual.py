@@ -11,7 +11,6 @@ simulated.
 """
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Sequence
 
@@ -22,7 +21,7 @@ from scanner.console_adapter import AgentAddress, Answer, ConsoleAdapter, NotSca
 from scanner.coverage import UnsupportedStep, coverage_step
 from scanner.step import Step
 
-DECISION_S = 30.0
+DECISION_S = 120.0
 
 SCAN_S = 1800.0
 """How long all extra scans may take."""
@@ -92,14 +91,14 @@ class VirtualConsole(ConsoleAdapter):
         Parameters
         ----------
         decision_s : float
-            How long is waited for what the agent makes of the last step.
+            How long is waited for what the agent makes of the last step, each time.
         """
         self._ordered_over.set()
-        end_s = time.monotonic() + decision_s
         with self._told:
-            while time.monotonic() < end_s and not self._settled():
-                self._told.wait(0.1)
+            self._told.wait_for(self._settled, decision_s)
             self._told.wait_for(lambda: not self._busy, SCAN_S)
+            # Of what was scanned on demand, too: else its findings come during the next exam.
+            self._told.wait_for(self._settled, decision_s)
         self._update(ended=True)
 
     def ask(self, request: CoverageRequest) -> Answer | None:

@@ -32,7 +32,7 @@ class Patient(NamedTuple):
         return spine.with_lesions(disease(np.random.default_rng(self.seed), spine, self.family))
 
 
-WITH_OEDEMA = Patient("exam", 7, "si_oedema")
+WITH_OEDEMA = Patient("exam", 29, "si_oedema")
 HEALTHY = Patient("healthy", 7, "healthy")
 
 
