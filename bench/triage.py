@@ -33,6 +33,7 @@ from engines.training.triage import auc, calibration_error
 from gadgets.items import LabelMap
 from gadgets.label import label
 from gadgets.triage import look, triage
+from gadgets.triage_anatomy import find_anatomy
 from gadgets.triage_model import shipped
 from protocols.findings import ExamFindings, Finding, FindingType, Side, Structure
 from scanner.disease import HELD_OUT
@@ -144,7 +145,8 @@ def _candidates(exam: SimulatedExam, labels: LabelMap | None) -> tuple[list[floa
     known = given[-1].labels
     assert known is not None
     scores, right = [], []
-    for one in look(given[-1], given, known, shipped(), False).seen:
+    anatomy = find_anatomy(known, given[-1].series.volume)
+    for one in look(given[-1], given, anatomy, shipped(), False).seen:
         if one.region.kind == "water":
             z, y, x = one.region.voxels.T
             part = (slice(None), *one.anatomy.box[1:])

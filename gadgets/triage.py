@@ -97,10 +97,11 @@ def triage(
         reasons.append("no usable fat-suppressed series yet")
     else:
         parameters = shipped()
-        looks = [look(one, good, labels, parameters, False) for one in dry]
+        places = [_anatomy(one, labels) for one in dry]
+        looks = [look(one, good, at, parameters, False) for one, at in zip(dry, places)]
         shown = [listed(one, parameters) for one in looks]
         if any(one.series.conventional is not None for one in good):
-            plain = [look(one, good, labels, parameters, True) for one in dry]
+            plain = [look(one, good, at, parameters, True) for one, at in zip(dry, places)]
             agreement = _agree(looks, plain, parameters)
             shown = [
                 [one for one in ours if _supported(one, other, parameters)]
@@ -173,13 +174,16 @@ def _image(series: Series, conventional: bool) -> np.ndarray:
     return np.nan_to_num(np.asarray(data, np.float32), posinf=0.0, neginf=0.0)
 
 
+def _anatomy(dry: Labelled, labels: LabelMap) -> Anatomy | None:
+    own = dry.labels if dry.labels is not None and dry.labels.labels.any() else labels
+    return find_anatomy(own, dry.series.volume)
+
+
 def look(
-    dry: Labelled, good: Sequence[Labelled], labels: LabelMap, parameters: Parameters,
+    dry: Labelled, good: Sequence[Labelled], anatomy: Anatomy | None, parameters: Parameters,
     conventional: bool,
 ) -> Look:  # fmt: skip
     """Look at one fat-suppressed series with the others beside it."""
-    own = dry.labels if dry.labels is not None and dry.labels.labels.any() else labels
-    anatomy = find_anatomy(own, dry.series.volume)
     if anatomy is None:
         return Look((), None, ())
     data = {"stir": _image(dry.series, conventional)[anatomy.box]}
