@@ -25,7 +25,7 @@ import numpy as np
 from gadgets.synthesis.marks import Unavailable
 from gadgets.synthesis.water_fat_curves import Curves, curves_of
 from gadgets.synthesis.water_fat_field import block_sizes, block_sums, field_map
-from gadgets.synthesis.water_fat_fit import Fit, fit, power
+from gadgets.synthesis.water_fat_fit import Fit, fit, power, smoothed
 from gadgets.synthesis.water_fat_model import EchoModel, echo_model
 
 MODEL_ERROR = 0.1
@@ -34,8 +34,9 @@ MODEL_ERROR_OF_TWO = 0.05
 """The same for two echoes, which any field fits nearly: the little that they tell is to count."""
 CLEARLY = 1e-4
 """By which the other sense of precession must explain more of the signal, relative to all."""
-SEEN_SIGMAS = 3.0
-"""Root mean square of the echoes, in noise sigmas, below which a voxel shows nothing."""
+SEEN_SIGMAS = (2.0, 3.0)
+"""Root mean square of the echoes, in noise sigmas, below which a voxel shows nothing: its own, and
+that of its surroundings. In opposed phase a voxel of half water and half fat has little signal."""
 DARKEST = 0.01
 """Of the bright voxels: below is no part of the object either."""
 LEAST_SEEN = 0.002
@@ -199,7 +200,9 @@ def noise_level(echoes: Any) -> float:
 def _seen(size: Any, sigma: Any) -> Any:
     xp = array_api_compat.array_namespace(size)
     bright = float(xp.percentile(size, 99))
-    seen = size > xp.maximum(np.float32(SEEN_SIGMAS) * sigma, np.float32(DARKEST * bright))
+    around = xp.sqrt(smoothed(size**2, xp.ones_like(size)))
+    own, near = (np.float32(sigmas) * sigma for sigmas in SEEN_SIGMAS)
+    seen = (size > xp.maximum(own, np.float32(DARKEST * bright))) & (around > near)
     if float(xp.mean(xp.astype(seen, xp.float32))) < LEAST_SEEN:
         raise Unavailable("expected an object, found little but noise")
     snr = float(xp.median(size[seen] / xp.maximum(sigma[seen], np.float32(1e-20))))
