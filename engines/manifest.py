@@ -40,6 +40,11 @@ class TensorSpec(_Model):
     scale: str = ""
 
 
+ACCELERATION_TOLERANCE = 0.05
+"""Part by which the net acceleration may pass the nominal limit: a random sampling of nominal
+R = 8 does not have exactly an eighth of the lines."""
+
+
 class Limits(_Model):
     """What a network was trained for; outside, the conventional way is taken.
 
@@ -54,7 +59,8 @@ class Limits(_Model):
     pixels : int
         Of one plane.
     acceleration : tuple of 2 float
-        Encoded lines over acquired lines (reconstruction only).
+        Net: encoded lines over acquired lines, calibration lines and partial Fourier included
+        (reconstruction only). The upper limit is nominal: see `ACCELERATION_TOLERANCE`.
     coils : tuple of 2 int
         Receive channels (reconstruction only).
     """
@@ -65,6 +71,11 @@ class Limits(_Model):
     pixels: int = 1 << 22
     acceleration: tuple[float, float] = (1.0, 1e3)
     coils: tuple[int, int] = (1, 1 << 16)
+
+    def allow_acceleration(self, net: float) -> bool:
+        """Return whether a net acceleration is within limits and tolerance."""
+        least, most = self.acceleration
+        return least <= net <= most * (1 + ACCELERATION_TOLERANCE)
 
 
 class Manifest(_Model):

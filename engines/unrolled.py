@@ -8,7 +8,8 @@ by a few steps of conjugate gradients: MoDL (Aggarwal et al., IEEE Trans Med Ima
 with the noise level of plug-and-play methods (Venkatakrishnan et al., GlobalSIP 2013). All of it is
 in SNR units, noise sigma 1 per real channel, so that the same few numbers serve all scans; they are
 the manifest's ``parameters``. The readout is in image space already, so only ky (and kz) is ever
-transformed, and slices of a slab may be any in number.
+transformed, and slices of a slab may be any in number. The network sees slices, or of a 3D scan
+the planes (z, y) at every position of the readout, in which all of its aliasing lies.
 
 Between `levels` and the image nothing is decided by a value: on a GPU all of it can be one CUDA
 graph (`engines.unrolled_torch`).
@@ -22,11 +23,19 @@ from typing import Any
 import array_api_compat
 import scipy.fft
 
+from engines.manifest import Manifest
+
 CHUNK_BYTES = 2 << 20
 """Of the coil images that are worked on at once: about a CPU core's second-level cache."""
 
 ITERATIONS = 4
 """Conjugate gradient steps of one data consistency."""
+
+NOTHING_LEFT = 1e-12
+"""Squared length, in SNR units, that is not worth a step: its gradient would not be finite."""
+
+SLICES, READOUT = 0, 2
+"""Axis of an image (z, y, x) which the network's planes are stacked along."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ def unrolled(
     threads: int = 2,
     check: Callable[[], None] = lambda: None,
     known: tuple[Any, Any] | None = None,
+    across: int = SLICES,
 ) -> Any:
     """Reconstruct one image or slab.
 
@@ -92,7 +102,7 @@ def unrolled(
     noise_map : float32 (z, y, x)
         Sigma of its noise per real channel; zero in the background.
     network : callable
-        From planes (z, 3, y, x) to planes (z, 2, y, x): an engine's ``run``.
+        From planes (batch, 3, y, x) to planes (batch, 2, y, x): an engine's ``run``.
     schedule : Schedule
     multiple_of : int
         Of the sides of the planes.
@@ -102,6 +112,8 @@ def unrolled(
         Called between steps; raises where the work is to be given up.
     known : tuple of 2, optional
         The `levels`; needed for arrays of PyTorch.
+    across : int
+        `SLICES` or `READOUT`: the axis of the image which the planes are stacked along.
 
     Returns
     -------
@@ -114,7 +126,7 @@ def unrolled(
     image = start
     for step, level in enumerate(schedule.sigma):
         check()
-        image = _denoised(image, noise_map * level, scale, network, multiple_of)
+        image = _denoised(image, noise_map * level, scale, network, multiple_of, across)
         image = xp.where(noise_map > 0, image, xp.zeros_like(image))
         if step < len(schedule.weight):
             check()
@@ -145,14 +157,21 @@ def levels(start: Any, noise_map: Any) -> tuple[float, float]:
 
 
 def _denoised(
-    image: Any, sigma: Any, scale: Any, network: Callable[[Any], Any], multiple: int
+    image: Any,
+    sigma: Any,
+    scale: Any,
+    network: Callable[[Any], Any],
+    multiple: int,
+    across: int,
 ) -> Any:
     xp = array_api_compat.array_namespace(image)
-    planes = xp.stack([image.real, image.imag, sigma], axis=1) / scale
-    y, x = image.shape[1:]
-    padded = _extended(_extended(planes, -y % multiple, 2), -x % multiple, 3)
-    found = network(xp.astype(padded, xp.float32, copy=False))[:, :, :y, :x] * scale
-    return found[:, 0] + 1j * found[:, 1]
+    parts = (image.real / scale, image.imag / scale, sigma / scale)
+    planes = xp.stack([as_planes(part, across) for part in parts], axis=1)
+    rows, columns = planes.shape[2:]
+    padded = _extended(_extended(planes, -rows % multiple, 2), -columns % multiple, 3)
+    found = network(xp.astype(padded, xp.float32, copy=False))
+    real, imaginary = (as_volume(found[:, part], image.shape, across) for part in (0, 1))
+    return (real + 1j * imaginary) * scale
 
 
 def _extended(planes: Any, count: int, axis: int) -> Any:
@@ -163,6 +182,29 @@ def _extended(planes: Any, count: int, axis: int) -> Any:
     last = planes.shape[axis] - 1
     part = (slice(None),) * axis + (slice(last - count, last),)
     return xp.concat([planes, xp.flip(planes[part], axis=axis)], axis=axis)
+
+
+def planes_across(shape: tuple[int, ...], manifest: Manifest) -> int:
+    """Return the axis of an image (z, y, x) which a network's planes are stacked along.
+
+    `READOUT` of a 3D scan, where its planes (z, y) are large enough for the network: the readout is
+    whole, so all aliasing lies in them, and they are slices to the network. Else `SLICES`.
+    """
+    least = max(manifest.limits.side[0], manifest.multiple_of)
+    return READOUT if shape[0] > 1 and min(shape[:2]) >= least else SLICES
+
+
+def as_planes(volume: Any, across: int) -> Any:
+    """Return an image (z, y, x) as planes stacked along one of its axes."""
+    xp = array_api_compat.array_namespace(volume)
+    return xp.moveaxis(volume, across, 0)
+
+
+def as_volume(planes: Any, shape: tuple[int, ...], across: int) -> Any:
+    """Return planes as an image of a shape (z, y, x): undoes `as_planes` and cuts padding off."""
+    xp = array_api_compat.array_namespace(planes)
+    z, y, x = shape
+    return xp.moveaxis(planes, 0, across)[:z, :y, :x]
 
 
 def consistent(
@@ -190,24 +232,12 @@ def consistent(
     """
     xp = array_api_compat.array_namespace(maps)
     result = xp.empty_like(image)
-    sampled = xp.astype(xp.fft.ifftshift(xp.asarray(mask)), xp.float32)[None, :, :, None]
+    sampled = xp.astype(xp.fft.ifftshift(xp.asarray(mask)), xp.float32)[:, :, None]
     axes = _axes(mask)
 
     def solve(columns: slice) -> None:
-        part, given = maps[..., columns], image[..., columns]
-        conjugate = xp.conj(part)
-
-        def normal(x: Any) -> Any:
-            coils = _fft(_fft(part * x, axes, False) * sampled, axes, True)
-            coils *= conjugate
-            return xp.sum(coils, axis=0)
-
-        # Solved for the difference to the given image, from zero: the fewer steps are left out,
-        # the closer it stays to that.
-        residual = right[..., columns] - normal(given)
-        result[..., columns] = given + _conjugate_gradients(
-            lambda x: normal(x) + weight * x, residual, iterations
-        )
+        given, wanted, seen = (array[..., columns] for array in (image, right, maps))
+        result[..., columns] = solved(given, wanted, sampled, seen, weight, axes, iterations)
 
     width = max(1, CHUNK_BYTES * maps.shape[-1] // max(1, maps.nbytes))
     if not array_api_compat.is_numpy_array(maps):
@@ -222,16 +252,59 @@ def consistent(
     return result
 
 
-def _conjugate_gradients(normal: Callable[[Any], Any], residual: Any, iterations: int) -> Any:
-    """Solve normal(x) = residual from zero, every column (last axis) with its own steps."""
+def solved(
+    image: Any,
+    right: Any,
+    sampled: Any,
+    maps: Any,
+    weight: Any,
+    axes: tuple[int, ...] = (-2,),
+    iterations: int = ITERATIONS,
+) -> Any:
+    """Return what `consistent` does for some columns, or for a batch of slices.
+
+    Differentiable where arrays are PyTorch's: the network is trained through it.
+
+    Parameters
+    ----------
+    image, right : complex64 (z or batch, y, x)
+    sampled : float32 (z or batch, ky, 1)
+        1 where a line was acquired; the k-space centre at 0.
+    maps : complex64 (coil, z or batch, y, x)
+    weight : float
+        Or an array (batch, 1, 1).
+    axes : tuple of int
+        Which were encoded by lines; the others are one problem each.
+    iterations : int
+    """
+    xp = array_api_compat.array_namespace(maps)
+    conjugate = xp.conj(maps)
+
+    def normal(x: Any) -> Any:
+        coils = _fft(_fft(maps * x, axes, False) * sampled, axes, True)
+        coils *= conjugate
+        return xp.sum(coils, axis=0)
+
+    # Solved for the difference to the given image, from zero: the fewer steps are left out, the
+    # closer it stays to that.
+    residual = right - normal(image)
+    return image + _conjugate_gradients(
+        lambda x: normal(x) + weight * x, residual, axes, iterations
+    )
+
+
+def _conjugate_gradients(
+    normal: Callable[[Any], Any], residual: Any, axes: tuple[int, ...], iterations: int
+) -> Any:
+    """Solve normal(x) = residual from zero; what ``axes`` do not join has steps of its own."""
     xp = array_api_compat.array_namespace(residual)
-    axes = tuple(range(residual.ndim - 1))
 
     def dot(a: Any, b: Any) -> Any:
-        return xp.sum(a.real * b.real + a.imag * b.imag, axis=axes)
+        return xp.sum(a.real * b.real + a.imag * b.imag, axis=axes, keepdims=True)
 
     def ratio(a: Any, b: Any) -> Any:
-        return xp.where(b > 0, a / xp.where(b > 0, b, xp.ones_like(b)), xp.zeros_like(a))
+        some = b > NOTHING_LEFT
+        return xp.where(some, a / xp.where(some, b, xp.ones_like(b)), xp.zeros_like(a))
 
     solution, direction, power = xp.zeros_like(residual), residual, dot(residual, residual)
     for _ in range(iterations):

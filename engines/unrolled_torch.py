@@ -15,7 +15,7 @@ import torch
 from engines.engine import LoadedEngine
 from engines.manifest import Manifest
 from engines.torch_runtime import Graphs, TorchSession, as_array, as_tensor
-from engines.unrolled import Schedule, levels, unrolled
+from engines.unrolled import Schedule, levels, planes_across, unrolled
 
 BATCH_PIXELS = 1 << 22
 """Pixels of the slices of a slab that go through the network at once: bounds its memory."""
@@ -42,7 +42,7 @@ class UnrolledTorch:
         self, session: TorchSession, manifest: Manifest, schedule: Schedule, graphs: bool = True
     ) -> None:
         self._session = session
-        self._multiple = manifest.multiple_of
+        self._manifest = manifest
         self._names = [spec.name for spec in manifest.outputs[1:]]
         self._schedule = schedule
         self._graphs = graphs and session.graphs
@@ -69,7 +69,8 @@ class UnrolledTorch:
         image : complex64 (z, y, x)
             Of the kind and on the device of ``start``.
         further : dict
-            What else the network put out in the last step, by name, as it is padded.
+            What else the network put out in the last step, by name: planes, padded, across
+            `engines.unrolled.planes_across`.
         """
         numbers = (np.float32(value) for value in levels(start, noise_map))
         given = (kspace, mask, maps, start, noise_map, *numbers)
@@ -105,8 +106,9 @@ class UnrolledTorch:
             noise_map,
             network,
             self._schedule,
-            multiple_of=self._multiple,
+            multiple_of=self._manifest.multiple_of,
             known=(sigma, scale),
+            across=planes_across(start.shape, self._manifest),
         )
         return (image, *further)
 

@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from engines.unrolled import Schedule, adjoint, consistent, unrolled
+from engines.manifest import Limits, Manifest
+from engines.unrolled import (
+    READOUT,
+    SLICES,
+    Schedule,
+    adjoint,
+    as_planes,
+    as_volume,
+    consistent,
+    planes_across,
+    solved,
+    unrolled,
+)
 from gadgets.fft import fftc
 
 
@@ -56,6 +68,87 @@ def test_slab_undersampled_along_both_directions() -> None:
         np.zeros_like(image), adjoint(kspace, mask, maps), mask, maps, 0.0, iterations=80
     )
     np.testing.assert_allclose(found, image, atol=1e-2)
+
+
+def test_a_batch_of_slices_is_solved_as_each_alone() -> None:
+    """As training does: each slice has its own mask, and takes its own steps."""
+    scans, weights = [scan(seed) for seed in range(3)], np.array([0.1, 0.5, 2.0], np.float32)
+    start = np.concatenate([np.roll(image, 1, axis=1) for _, image, *_ in scans])
+    right = np.concatenate([adjoint(kspace, mask, maps) for maps, _, mask, kspace in scans])
+    sampled = np.concatenate([np.fft.ifftshift(mask[0])[None] for _, _, mask, _ in scans])
+    maps = np.concatenate([maps for maps, *_ in scans], axis=1)
+    found = solved(
+        start, right, sampled[:, :, None].astype(np.float32), maps, weights[:, None, None]
+    )
+    for place, (own, _, mask, _) in enumerate(scans):
+        one = slice(place, place + 1)
+        alone = consistent(start[one], right[one], mask, own, float(weights[place]), threads=1)
+        np.testing.assert_allclose(found[one], alone, atol=1e-5)
+
+
+def network_of(limits: Limits, multiple_of: int = 8) -> Manifest:
+    return Manifest(
+        name="some",
+        version="1",
+        kind="regulariser",
+        architecture={},
+        inputs=(),
+        outputs=(),
+        multiple_of=multiple_of,
+        limits=limits,
+        licence="none",
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "across"),
+    [
+        ((1, 320, 320), SLICES),
+        ((24, 320, 320), SLICES),  # too thin a slab for planes (z, y)
+        ((32, 160, 320), READOUT),
+        ((180, 230, 1), READOUT),
+        ((64, 31, 320), SLICES),
+    ],
+)
+def test_planes_of_3d_scans_are_across_the_readout(shape: tuple[int, ...], across: int) -> None:
+    assert planes_across(shape, network_of(Limits(side=(32, 2048)))) == across
+
+
+def test_planes_can_always_be_padded() -> None:
+    assert planes_across((7, 64, 64), network_of(Limits(), multiple_of=8)) == SLICES
+
+
+@pytest.mark.parametrize("across", [SLICES, READOUT])
+def test_planes_and_volume_undo_each_other(across: int) -> None:
+    volume = np.arange(3 * 4 * 5).reshape(3, 4, 5)
+    planes = as_planes(volume, across)
+    assert planes.shape == {SLICES: (3, 4, 5), READOUT: (5, 3, 4)}[across]
+    padded = np.pad(planes, ((0, 0), (0, 2), (0, 1)))
+    np.testing.assert_array_equal(as_volume(padded, volume.shape, across), volume)
+
+
+def test_the_network_sees_a_3d_scan_plane_by_plane_along_the_readout() -> None:
+    """What a plane (z, y) is given is that of its own readout position."""
+    rng = np.random.default_rng(4)
+    maps, image = np.ones((1, 9, 12, 3), np.complex64), rng.standard_normal((9, 12, 3))
+    seen = []
+
+    def network(planes: np.ndarray) -> np.ndarray:
+        seen.append(planes)
+        return planes[:, :2] * np.array([1.0, 2.0, 3.0])[:, None, None, None]
+
+    found = unrolled(
+        maps * 0,
+        np.ones((9, 12), bool),
+        maps,
+        image.astype(np.complex64),
+        np.ones(image.shape, np.float32),
+        network,
+        Schedule((1.0,), ()),
+        across=READOUT,
+    )
+    assert seen[0].shape == (3, 3, 16, 16)
+    np.testing.assert_allclose(found, image * [1, 2, 3], rtol=1e-5, atol=1e-6)
 
 
 def test_a_network_that_knows_the_truth_gives_the_truth() -> None:

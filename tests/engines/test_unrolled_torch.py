@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engines.engine import Options, load_engine
-from engines.unrolled import Schedule, levels, unrolled
+from engines.unrolled import READOUT, Schedule, as_volume, levels, planes_across, unrolled
 
 torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra gpu")
 
@@ -36,13 +36,13 @@ def open_unet(store, precision):
 
 def by_numpy(engine, given, schedule=SCHEDULE):
     """Image and log_sigma by `engines.unrolled` in NumPy around the engine in fp32."""
-    latest = {}
+    latest, across = {}, planes_across(given[3].shape, engine.manifest)
 
     def network(planes):
         latest.update(engine.outputs(planes))
         return latest["planes"]
 
-    return unrolled(*given, network, schedule), latest.get("log_sigma")
+    return unrolled(*given, network, schedule, across=across), latest.get("log_sigma")
 
 
 def difference(found, expected):
@@ -50,7 +50,8 @@ def difference(found, expected):
 
 
 @pytest.mark.parametrize(
-    ("shape", "coils"), [((1, 40, 36), 6), ((5, 16, 20), 4), ((1, 33, 27), 1), ((1, 32, 24), 9)]
+    ("shape", "coils"),
+    [((1, 40, 36), 6), ((5, 16, 20), 4), ((10, 16, 7), 4), ((1, 33, 27), 1), ((1, 32, 24), 9)],
 )
 def test_it_is_the_reconstruction_of_numpy(unet_store, shape, coils):
     engine = open_unet(unet_store, "fp32")
@@ -73,6 +74,16 @@ def test_the_predicted_error_comes_out_too(uncertain_store):
     assert difference(found, expected) < 1e-4
     assert further["log_sigma"].shape == (2, 1, 40, 40)
     assert difference(further["log_sigma"], log_sigma) < 1e-4
+
+
+def test_the_predicted_error_of_a_3d_scan_is_of_planes_across_the_readout(uncertain_store):
+    engine = open_unet(uncertain_store, "fp32")
+    given = scan((18, 20, 7))
+    _, further = in_torch(engine, SCHEDULE)(*given)
+    _, log_sigma = by_numpy(engine, given)
+    assert further["log_sigma"].shape == (7, 1, 24, 24)
+    found = as_volume(further["log_sigma"][:, 0], (18, 20, 7), READOUT)
+    assert difference(found, as_volume(log_sigma[:, 0], (18, 20, 7), READOUT)) < 1e-4
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
