@@ -4,6 +4,9 @@ The conventional image (`gadgets.reconstruct`, by SENSE) comes first: it is wher
 from, what its noise map is conditioned on, and what leaves where anything speaks against the
 network. Between the network's steps the image is made consistent with what all coils measured
 (`engines.unrolled`; where the engine runs in PyTorch all of it does, `engines.unrolled_torch`).
+
+The network must be told the noise. Where no noise scan came, its level is estimated from the data
+(`gadgets.noise_level`), for the network only: such an image stays in the units it came in.
 """
 
 import time
@@ -18,7 +21,7 @@ import structlog
 from engines.deadline import Deadlines, Late
 from engines.engine import Engine
 from engines.manifest import Manifest
-from engines.unrolled import Schedule, unrolled
+from engines.unrolled import SLICES, Schedule, as_planes, as_volume, planes_across, unrolled
 from gadgets.denoise import (
     Refused,
     deadline,
@@ -31,6 +34,7 @@ from gadgets.denoise import (
 )
 from gadgets.fft import threads
 from gadgets.items import Frame, Image, SensitivityMaps
+from gadgets.noise_level import noise_level
 from gadgets.reconstruct import Reconstruct
 from protocols.header import Header
 
@@ -106,8 +110,9 @@ class ReconstructDL(Reconstruct):
                 raise Refused("there is no image by SENSE to start from")
             _check_frame(frame, image, manifest)
             schedule = Schedule.of(manifest.parameters)
+            frame, start, level, notes = _in_noise_units(frame, image)
             data, error = self._deadlines.run(
-                lambda check: self._run(frame, maps.maps, image, manifest, schedule, check), until
+                lambda check: self._run(frame, maps.maps, start, manifest, schedule, check), until
             )
         except (Refused, Late) as reason:
             return fallen_back(image, f"fallback: no network reconstruction: {reason}")
@@ -119,32 +124,43 @@ class ReconstructDL(Reconstruct):
             f"unrolled reconstruction by {manifest.label}, {self._engine.runtime},"
             f" {len(schedule.sigma)} steps"
         )
-        noise = image.noise_map if error is None else error
-        made = replace(image, data=data, noise_map=noise, conventional=image.data)
+        made = replace(
+            image,
+            data=data * np.float32(level),
+            noise_map=image.noise_map if error is None else error,
+            conventional=image.data,
+            history=(*image.history, *notes),
+        )
         return made_by(made, manifest, done)
 
     def _run(
         self,
         frame: Frame,
         maps: Any,
-        image: Image,
+        start: Image,
         manifest: Manifest,
         schedule: Schedule,
         check: Callable[[], None],
     ) -> tuple[Any, Any]:
         """Return the image, and its expected error where the network predicts it."""
-        noise, scale = noise_and_scale(image, manifest.limits)
-        given = (frame.kspace, frame.mask, maps, image.data, noise)
+        across = planes_across(start.data.shape, manifest)
+        if across == SLICES and (frame.mask != frame.mask.any(axis=0)).any():
+            raise Refused(
+                "undersampled along kz in a slab too thin for planes across the readout: a slice"
+                " does not show its aliasing"
+            )
+        noise, scale = _noise_and_scale(start, manifest, across)
+        given = (frame.kspace, frame.mask, maps, start.data, noise)
         if self._engine.takes_tensors:
             data, latest = self._in_torch(schedule)(*given)
         else:
-            data, latest = self._step_by_step(given, manifest, schedule, check)
+            data, latest = self._step_by_step(given, manifest, schedule, across, check)
         xp = array_api_compat.array_namespace(data)
         error = None
         if "log_sigma" in latest:
-            y, x = data.shape[1:]
-            error = xp.exp(latest["log_sigma"][:, 0, :y, :x]) * np.float32(scale)
-            data, error = weighed(data, error, image.data, noise)
+            log_sigma = as_volume(latest["log_sigma"][:, 0], data.shape, across)
+            error = xp.exp(log_sigma) * np.float32(scale)
+            data, error = weighed(data, error, start.data, noise)
         if not all(bool(xp.all(xp.isfinite(a))) for a in (data, error) if a is not None):
             raise Refused("the engine returned NaN or Inf")
         return data, error
@@ -154,6 +170,7 @@ class ReconstructDL(Reconstruct):
         given: tuple[Any, Any, Any, Any, Any],
         manifest: Manifest,
         schedule: Schedule,
+        across: int,
         check: Callable[[], None],
     ) -> tuple[Any, dict[str, Any]]:
         """Return the image, and all outputs of the network in the last step."""
@@ -163,9 +180,14 @@ class ReconstructDL(Reconstruct):
             latest.update(in_batches(self._engine, planes, check))
             return latest["planes"]
 
-        multiple = manifest.multiple_of
         image = unrolled(
-            *given, network, schedule, multiple_of=multiple, threads=threads(), check=check
+            *given,
+            network,
+            schedule,
+            multiple_of=manifest.multiple_of,
+            threads=threads(),
+            check=check,
+            across=across,
         )
         return image, latest
 
@@ -185,10 +207,41 @@ def weighed(data: Any, error: Any, start: Any, noise: Any) -> tuple[Any, Any]:
     return xp.where(inside, mean, 0 * mean), xp.where(inside, xp.minimum(error, noise), zero)
 
 
+def _in_noise_units(frame: Frame, image: Image) -> tuple[Frame, Image, float, tuple[str, ...]]:
+    """Return frame and image with k-space noise of sigma 1, what that was, and what to say of it.
+
+    Raises
+    ------
+    Refused
+        There was no noise scan, and the data do not tell the noise either.
+    """
+    if frame.snr_units:
+        return frame, image, 1.0, ()
+    level = noise_level(frame)
+    if not (np.isfinite(level) and level > 0):
+        raise Refused("no noise scan, and the outermost samples of k-space are zero")
+    factor = np.float32(1 / level)
+    return (
+        replace(frame, kspace=frame.kspace * factor, snr_units=True),
+        replace(image, data=image.data * factor, snr_units=True),
+        level,
+        (f"noise estimated from the data: sigma {level:.3g}, for the network only",),
+    )
+
+
+def _noise_and_scale(start: Image, manifest: Manifest, across: int) -> tuple[Any, float]:
+    """Return what `noise_and_scale` says of an image whose planes the network is to see."""
+    planes = {"data": as_planes(start.data, across)}
+    if start.noise_map is not None:
+        planes["noise_map"] = as_planes(start.noise_map, across)
+    noise, scale = noise_and_scale(replace(start, **planes), manifest.limits)
+    return as_volume(noise, start.data.shape, across), scale
+
+
 def _check_frame(frame: Frame, image: Image, manifest: Manifest) -> None:
     """Raise `Refused` where a frame is not one that the network was trained for."""
     limits = manifest.limits
-    if not limits.acceleration[0] <= image.acceleration <= limits.acceleration[1]:
+    if not limits.allow_acceleration(image.acceleration):
         raise Refused(
             f"acceleration {image.acceleration:.3g}, the network was trained for"
             f" {span(limits.acceleration)}"
