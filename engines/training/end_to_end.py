@@ -24,7 +24,7 @@ from engines.training.images import Images
 from engines.training.loop import Averaged, be_nice, learning_rate, load, save
 from engines.training.multicoil import Scan, scan
 from engines.training.prepare import prepare
-from engines.unrolled import ITERATIONS, Schedule, adjoint
+from engines.unrolled import Schedule, adjoint, solved
 
 CHECKPOINT_STEPS = 100
 AHEAD = 8
@@ -94,56 +94,21 @@ def examples(recipe: Recipe, images: Images, start: int) -> Iterator[dict[str, t
 
 
 def tensors(made: list[tuple[Scan, np.ndarray, np.ndarray]]) -> dict[str, torch.Tensor]:
+    """Return scans as a batch: maps (coil, batch, y, x), sampled (batch, ky, 1) with its centre
+    at 0, all else (batch, y, x)."""
+
     def stack(parts: Any) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(np.stack(list(parts))))
 
     sampled = [np.fft.ifftshift(one.mask[0]).astype(np.float32) for one, *_ in made]
     return {
         "truth": stack(one.truth[0] for one, *_ in made),
-        "maps": stack(one.maps[:, 0] for one, *_ in made),
-        "mask": stack(sampled),
+        "maps": stack(one.maps[:, 0] for one, *_ in made).swapaxes(0, 1).contiguous(),
+        "sampled": stack(sampled)[..., None],
         "right": stack(adjoint(one.kspace, one.mask, one.maps)[0] for one, *_ in made),
         "start": stack(image[0] for _, image, _ in made),
         "noise": stack(noise[0] for *_, noise in made),
     }
-
-
-def consistent(
-    image: torch.Tensor,
-    right: torch.Tensor,
-    mask: torch.Tensor,
-    maps: torch.Tensor,
-    weight: torch.Tensor,
-) -> torch.Tensor:
-    """Return what `engines.unrolled.consistent` does, differentiably, for a batch.
-
-    Parameters
-    ----------
-    image, right : complex64 (batch, y, x)
-    mask : float32 (batch, ky)
-        Its centre at 0.
-    maps : complex64 (batch, coil, y, x)
-    weight : float32 (batch,)
-    """
-    sampled, weight = mask[:, None, :, None], weight[:, None, None]
-
-    def normal(x: torch.Tensor) -> torch.Tensor:
-        kspace = torch.fft.fft(maps * x[:, None], dim=-2, norm="ortho") * sampled
-        return (maps.conj() * torch.fft.ifft(kspace, dim=-2, norm="ortho")).sum(1)
-
-    def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (a.real * b.real + a.imag * b.imag).sum(-2, keepdim=True)
-
-    residual = right - normal(image)
-    solution, direction, power = torch.zeros_like(image), residual, dot(residual, residual)
-    for _ in range(ITERATIONS):
-        product = normal(direction) + weight * direction
-        length = power / dot(direction, product).clamp_min(1e-12)
-        solution = solution + length * direction
-        residual = residual - length * product
-        power, before = dot(residual, residual), power
-        direction = residual + power / before.clamp_min(1e-12) * direction
-    return image + solution
 
 
 def forward(
@@ -160,8 +125,8 @@ def forward(
         denoised, log_error = module(planes.contiguous(memory_format=torch.channels_last))
         image = torch.complex(denoised[:, 0], denoised[:, 1]) * scale
         if step < len(schedule.weight):
-            weight = schedule.weight[step] / sigma**2
-            image = consistent(image, batch["right"], batch["mask"], batch["maps"], weight)
+            weight = (schedule.weight[step] / sigma**2)[:, None, None]
+            image = solved(image, batch["right"], batch["sampled"], batch["maps"], weight)
     return image, log_error[:, 0], scale
 
 
