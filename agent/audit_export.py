@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.audit_chain import AuditError, Verification, records, verify
 from agent.audit_records import (
+    ClickEntry,
     Entry,
     EvaluationEntry,
     FindingsEntry,
@@ -119,5 +120,8 @@ def what(entry: Entry) -> str:
         )
     if isinstance(entry, ScanEntry):
         return f"scanned: {entry.step} as {entry.series}, {entry.images} images"
+    if isinstance(entry, ClickEntry):
+        said = " ".join(part for part in (entry.about, entry.detail) if part)
+        return f"clicked by {entry.user} ({entry.role}): {entry.action} {said}".rstrip()
     torn = ", ".join(f"{tail.file}:{tail.line}, {tail.bytes} bytes" for tail in entry.tails)
     return f"torn: {torn}"

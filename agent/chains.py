@@ -22,6 +22,7 @@ from gadgets.stream import Gadget, chain
 from gadgets.synthesis.fracture import Fracture
 from gadgets.synthesis.marks import BurnIn
 from gadgets.synthesis.synthetic_mr import synthetic_mr
+from gadgets.synthesis.water_fat_gadget import WaterFat
 from protocols.header import Header
 
 Builder = Callable[[Header | None, str], Gadget]
@@ -70,6 +71,10 @@ def _dl(header: Header) -> list[Gadget]:
     return [ReconstructDL(engines.engine("recon", header), header, engines.used().deadline_ms)]
 
 
+def _dixon(header: Header) -> list[Gadget]:
+    return [Reconstruct("sense", header, noise_maps=True), WaterFat(header)]
+
+
 def _fracture(header: Header) -> list[Gadget]:
     return [Reconstruct("sense", header, noise_maps=True), Fracture(header)]
 
@@ -82,6 +87,7 @@ CHAINS: dict[str, Builder] = {
     "conventional": _conventional("sense"),
     "conventional-maps": _conventional("sense", ("g-factor", "snr")),
     "denoise": Chain(_denoise),
+    "dixon": Chain(_dixon),
     "dl": Chain(_dl),
     "fracture": Chain(_fracture),
     "grappa": _conventional("grappa"),

@@ -4,7 +4,6 @@ Every change is on disk before it is acted upon. Nothing is ever removed. Safe t
 threads.
 """
 
-import os
 import sqlite3
 import threading
 import uuid
@@ -15,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import cast
 
+from agent.database import opened
 from protocols.control import (
     ControlError,
     CoverageReply,
@@ -132,15 +132,7 @@ class ControlStore:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Questions and answers hold free text: for the agent's user only.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._connection = sqlite3.connect(
-                path, timeout=5, isolation_level=None, check_same_thread=False
-            )
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.executescript(_SCHEMA)
+            self._connection = opened(path, _SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{path}: expected a SQLite file, or room for one: {error}") from None
 

@@ -3,7 +3,6 @@
 Saved after every event, before anything is asked.
 """
 
-import os
 import sqlite3
 import threading
 from datetime import date
@@ -12,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from agent.control_store import StoreError
+from agent.database import opened
 from agent.trigger_site import SiteState
 from agent.trigger_states import ExamContext, ExamState
 from protocols.control import CoverageRequest, CoverageStep
@@ -103,14 +103,7 @@ class CoverageStore:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(
-                path, timeout=5, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
+            self._db = opened(path, _SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{path}: expected a SQLite file, or room for one: {error}") from None
 

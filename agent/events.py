@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any
 
 from agent import log
+from agent.database import opened
 from agent.event_records import (
     EVENT,
     Command,
@@ -76,10 +77,7 @@ class Row:
 def _open(folder: Path) -> sqlite3.Connection:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / PICTURES).mkdir(exist_ok=True, mode=0o700)
-    file = sqlite3.connect(folder / FILE, timeout=10, isolation_level=None, check_same_thread=False)
-    file.execute("PRAGMA journal_mode=WAL")
-    file.execute("PRAGMA synchronous=NORMAL")
-    file.executescript(_SCHEMA)
+    file = opened(folder / FILE, _SCHEMA, "NORMAL")
     file.execute("INSERT OR IGNORE INTO facts VALUES ('made', ?)", (secrets.token_hex(8),))
     return file
 

@@ -9,7 +9,6 @@ makes it. Rows of delivered objects stay, so that the same object, added again, 
 """
 
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from agent.database import opened
 from agent.outbox_settings import OutboxSettings
 
 ORPHAN_S = 3600.0
@@ -72,13 +72,8 @@ class Store:
         self._settings = settings
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(
-            self._folder / "outbox.sqlite", timeout=30, check_same_thread=False
-        )
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        with self._lock, self._database:
-            self._database.executescript(_TABLES)
+        self._database = opened(self._folder / "outbox.sqlite", _TABLES)
+        self._database.isolation_level = "DEFERRED"
         self._tidy()
 
     def add(self, dataset: Dataset) -> bool:

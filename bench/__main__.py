@@ -33,6 +33,7 @@ class Name(StrEnum):
     LABELS = "labels"
     TRIAGE = "triage"
     BACKTEST = "backtest"
+    WATERFAT = "waterfat"
     SYNTH_MR = "synth_mr"
     CONSOLE = "console"
 

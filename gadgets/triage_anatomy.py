@@ -198,7 +198,7 @@ def _cut(mask: np.ndarray, volume: Volume) -> bool:
     """Whether a body ends at the border of the image: where its plates and veins are is unknown."""
     x, y, _ = (int(np.ceil(CUT_MM / step)) for step in volume.spacing)
     inner = mask[:, y:-y, x:-x]
-    return np.count_nonzero(inner) < np.count_nonzero(mask)
+    return bool(np.count_nonzero(inner) < np.count_nonzero(mask))
 
 
 def _box(mask: np.ndarray, volume: Volume) -> tuple[slice, slice, slice] | None:

@@ -6,12 +6,12 @@ Nothing that lies on the disk lets anybody in.
 import hashlib
 import hmac
 import secrets
-import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.console.settings import Role
+from agent.database import opened
 
 SHORTEST = 10
 _N, _R, _P = 1 << 15, 8, 1
@@ -46,16 +46,12 @@ class Accounts:
     """
 
     def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = sqlite3.connect(
-            file, timeout=10, isolation_level=None, check_same_thread=False
-        )
-        file.chmod(0o600)
-        self._file.executescript(
+        self._file = opened(
+            file,
             "CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, role TEXT NOT NULL,"
             " password TEXT NOT NULL);"
             "CREATE TABLE IF NOT EXISTS sessions (token TEXT PRIMARY KEY, name TEXT NOT NULL,"
-            " ends_s REAL NOT NULL);"
+            " ends_s REAL NOT NULL);",
         )
         self._wrong: dict[str, list[float]] = {}
         self._nobody = _hash(secrets.token_hex(16))

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from agent.audit import Audit
 from agent.audit_chain import Anchor, AuditError, records, seal, verify
 from agent.audit_cli import app
+from agent.audit_export import what
+from agent.audit_records import ClickEntry
 from protocols.findings import ExamFindings
 
 UID = "1.3.12.2.1107.5.2.43.66012"
@@ -278,3 +280,8 @@ def test_records_read_back_as_they_were_returned(tmp_path: Path) -> None:
     with Audit(tmp_path / "audit") as audit:
         written = audit.findings(ExamFindings(exam=UID, series=("stir_sag",)))
     assert list(records(tmp_path / "audit")) == [written]
+
+
+def test_a_click_has_words_in_the_export() -> None:
+    clicked = ClickEntry(user="anna", role="technologist", action="accept", about="question 7")
+    assert what(clicked) == "clicked by anna (technologist): accept question 7"
