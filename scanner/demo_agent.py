@@ -60,7 +60,7 @@ def agent(log: Path, protocol: str | None = None) -> Iterator[Running]:
     AgentFailed
     """
     with (
-        tempfile.TemporaryDirectory(prefix="agent-", dir=log.parent) as name,
+        tempfile.TemporaryDirectory(prefix="agent-", dir=log.parent.resolve()) as name,
         log.open("wb") as lines,
     ):
         folder = Path(name)

@@ -30,7 +30,8 @@ def by_slice(messages):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
-    done = boreside("demo", "--exam", "quick", "--out", out, "--shared-data", out / "nothing")
+    options = ("--exam", "quick", "--out", out.name, "--shared-data", out / "nothing")
+    done = boreside("demo", *options, cwd=out.parent)
     assert done.returncode == 0, done.stdout + done.stderr + (out / "agent.log").read_text()
     return out, done.stdout
 
