@@ -11,15 +11,19 @@ import structlog
 
 
 def setup(level: int = logging.INFO) -> None:
-    """Send events to standard error: readable on a terminal, one JSON object a line elsewhere."""
+    """Send events to standard error: readable on a terminal, one JSON object a line elsewhere.
+
+    Tracebacks come without the values of local variables: they hold headers and attributes.
+    """
     terminal = sys.stderr.isatty()
+    readable = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if terminal else [structlog.processors.format_exc_info]),
-            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+            readable if terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),

@@ -42,8 +42,8 @@ def parse_header(xml: str) -> Header:
 
 
 def header_text(header: Header) -> str:
-    """Return the XML of a header."""
-    text = xsd.ToXML(header)
+    """Return the XML of a header, which says that it is UTF-8: that is how the wire carries it."""
+    text = xsd.ToXML(header, encoding="utf-8")
     return text.decode() if isinstance(text, bytes) else str(text)
 
 

@@ -1,5 +1,7 @@
 """The MRD header: parsed facts, filled gaps and refusals; and image meta."""
 
+from xml.etree import ElementTree
+
 import ismrmrd
 import pytest
 
@@ -114,3 +116,13 @@ def test_meta_reads_as_the_ismrmrd_package_reads_it():
 @pytest.mark.parametrize("text", ["", "  ", "<broken", "<!DOCTYPE a>", "not xml"])
 def test_unreadable_meta_is_empty(text):
     assert parse_meta(text) == {}
+
+
+def test_a_name_with_umlauts_survives_and_the_document_says_its_encoding():
+    header = parse_header(document(encoding()))
+    header.subjectInformation = ismrmrd.xsd.subjectInformationType(patientName="Müller^Zoë")
+    text = header_text(header)
+    assert 'encoding="utf-8"' in text.lower()
+    # Parsers of bytes, as scanners have them, read what they are told.
+    assert ElementTree.fromstring(text.encode()).find(".//{*}patientName").text == "Müller^Zoë"
+    assert parse_header(text).subjectInformation.patientName == "Müller^Zoë"
