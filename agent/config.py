@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,8 +25,11 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from agent.control_settings import ControlSettings
+from agent.console.settings import ConsoleSettings
+from agent.control_settings import LOOPBACK, ControlSettings
+from agent.dicom_settings import DicomSettings
 from agent.exam_settings import AuditSettings, ExamSettings
+from agent.outbox_settings import OutboxSettings
 from agent.trigger_site import SitePolicy
 
 DEFAULT_FILE = Path("agent.yaml")
@@ -32,17 +43,67 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ListenTls(_Section):
+    """TLS of the MRD port: see `agent.tls`.
+
+    Attributes
+    ----------
+    certificate, key : path
+        PEM files of the agent.
+    client_ca : path or None
+        PEM file of the authorities that sign scanners' certificates. With it, a scanner needs one
+        (mutual TLS).
+    names : tuple of str
+        Names (DNS names, or the common name where there are none) of which a scanner's certificate
+        must have one; empty admits every certificate of ``client_ca``.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+    names: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _named_by_authority(self) -> "ListenTls":
+        if self.names and self.client_ca is None:
+            raise ValueError("names: expected client_ca, which vouches for the names")
+        return self
+
+
 class Listen(_Section):
     """Where scanners connect.
 
     Loopback unless told otherwise: MRD knows no authentication, so whoever reaches the port can
     send measurements and read their images. A scanner on another machine or a container's host
     needs ``0.0.0.0`` or, better, the address of the interface on the scanner's own network.
+
+    Attributes
+    ----------
+    host, port : str, int
+    socket : path or None
+        A Unix socket to listen on, too; for the agent's user only.
+    scanners : tuple of network
+        Addresses or networks that may connect over TCP; empty: all.
+    tls : ListenTls or None
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=9002, ge=0, le=65535)
     socket: Path | None = None
+    scanners: tuple[IPvAnyNetwork, ...] = ()
+    tls: ListenTls | None = None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOOPBACK
+
+
+class MetricsSettings(_Section):
+    """Where metrics and health are served (`agent.metrics`); nothing of it is about a patient."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9100, ge=0, le=65535)
 
 
 class SpoolSettings(_Section):
@@ -120,6 +181,12 @@ class Settings(BaseSettings):
     audit : AuditSettings
     site : SitePolicy
         How triggers may ask here.
+    dicom : DicomSettings
+        How images are written for a PACS.
+    outbox : OutboxSettings or None
+        None, or no destination in it: nothing leaves as DICOM.
+    console : ConsoleSettings or None
+        Of the page, which is a process of its own. None: nothing is written for it.
     """
 
     model_config = SettingsConfigDict(
@@ -137,6 +204,9 @@ class Settings(BaseSettings):
     control: ControlSettings | None = None
     audit: AuditSettings = AuditSettings()
     site: SitePolicy = SitePolicy()
+    dicom: DicomSettings = DicomSettings()
+    outbox: OutboxSettings | None = None
+    console: ConsoleSettings | None = None
 
     @classmethod
     def settings_customise_sources(

@@ -1,12 +1,15 @@
 """Settings: which source wins, and what a wrong one is told."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from agent.config import Settings, SettingsError, load
+from agent.console.settings import ConsoleSettings
 from agent.control_settings import ControlSettings
 from agent.exam_settings import ExamSettings
 
@@ -29,12 +32,21 @@ def test_the_shipped_example_states_the_defaults():
 
 
 def test_sections_that_are_off_state_their_defaults_when_they_are_on():
-    lines = [re.sub(r"^# (?=exams:|control:|  )", "", line) for line in EXAMPLE.open()]
+    lines = [re.sub(r"^# (?=exams:|control:|console:|  )", "", line) for line in EXAMPLE.open()]
     blocks = "".join(lines).split("\n\n")
-    on = yaml.safe_load("\n".join(b for b in blocks if b.startswith(("exams:", "control:"))))
+    off = ("exams:", "control:", "console:")
+    on = yaml.safe_load("\n".join(b for b in blocks if b.startswith(off)))
     assert load(exams=on["exams"]).exams == ExamSettings()
     assert load(control=on["control"]).control == ControlSettings()
+    assert load(console=on["console"]).console == ConsoleSettings()
     assert load().exams is None and load().control is None
+    assert load().console is None and load().outbox is None
+
+
+def test_nothing_heavy_is_loaded_with_the_settings():
+    code = "import sys, agent.config; print({'numpy', 'pydicom', 'starlette'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_loopback_is_the_default():
@@ -72,6 +84,9 @@ def test_sizes_may_have_units():
         ("lisen: {port: 1}", ["settings.yaml", "lisen", "unknown key", "listen"]),
         ("exams: {protocl: x}", ["settings.yaml", "exams.protocl", "unknown key", "protocol"]),
         ("control: {host: 0.0.0.0, keys: null}", ["settings.yaml", "control", "expected keys"]),
+        ("outbox: {destinations: [{name: a}]}", ["outbox.destinations.0.host", "required"]),
+        ("dicom: {objects: new}", ["dicom.objects", "'enhanced'"]),
+        ("console: {host: 0.0.0.0}", ["console", "TLS"]),
         ("pixel_type: int8", ["settings.yaml", "pixel_type", "'uint16'", "int8"]),
         ("listen: [", ["settings.yaml", "YAML"]),
         ("- a\n- b", ["settings.yaml"]),
