@@ -103,7 +103,7 @@ class MetricsSettings(_Section):
     """Where metrics and health are served (`agent.metrics`); nothing of it is about a patient."""
 
     host: str = "127.0.0.1"
-    port: int = Field(default=9100, ge=0, le=65535)
+    port: int = Field(default=9005, ge=0, le=65535)
 
 
 class SpoolSettings(_Section):
