@@ -4,6 +4,7 @@ What the folder shows, without any database:
 
 - ``NAME.mrd``: what has come. A process which writes it, or recovers it, holds a lock on it.
 - ``NAME.json``: what became of it (`Spool.mark`). No such file: nobody has finished it yet.
+- ``NAME.owed``: not all of its DICOM objects are in the outbox yet (`Spool.owe`).
 - ``results/NAME.h5``: images that could not be handed to their scanner (`agent.recover`).
 
 Names begin with the UTC time, so their order is the order of arrival. A killed process loses
@@ -92,13 +93,44 @@ class Spool:
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.folder / f"{name}.json")
-        wanted = self.settings.keep or state.get("config") == "savedataonly"
-        if self.done(name) and not wanted:
-            self.remove(name)
+        self._remove_unwanted(name)
 
     def done(self, name: str) -> bool:
-        """Return whether every image of a measurement has left."""
+        """Return whether every image of a measurement has left, also as DICOM."""
+        return self.owed(name) is None and self.delivered(name)
+
+    def delivered(self, name: str) -> bool:
+        """Return whether every image of a measurement has left for the scanner or `results`."""
         return self.state(name).get("outcome") in ("delivered", "kept")
+
+    def owe(self, name: str, attempts: int = 0) -> None:
+        """Note that DICOM objects of a measurement are not all in the outbox yet.
+
+        Parameters
+        ----------
+        name : str
+        attempts : int
+            How often they have been made anew.
+        """
+        (self.folder / f"{name}.owed").write_text(str(attempts))
+
+    def owed(self, name: str) -> int | None:
+        """Return how often owed objects have been made anew; None where none are owed."""
+        try:
+            return int((self.folder / f"{name}.owed").read_text() or 0)
+        except (OSError, ValueError):
+            return None
+
+    def settle(self, name: str) -> None:
+        """Note that all DICOM objects of a measurement are in the outbox."""
+        (self.folder / f"{name}.owed").unlink(missing_ok=True)
+        self._remove_unwanted(name)
+
+    def _remove_unwanted(self, name: str) -> None:
+        state = self.state(name)
+        wanted = self.settings.keep or state.get("config") == "savedataonly"
+        if state and not wanted and self.done(name):
+            self.remove(name)
 
     def remove(self, name: str) -> None:
         """Remove a measurement, but not its results."""
@@ -109,7 +141,8 @@ class Spool:
                 path.unlink()
             except FileNotFoundError:
                 pass
-        (self.folder / f"{name}.json").unlink(missing_ok=True)
+        for suffix in ("json", "owed"):
+            (self.folder / f"{name}.{suffix}").unlink(missing_ok=True)
 
     def room(self, count: int) -> int:
         """Return how many of ``count`` more bytes may be written, after making room for them."""

@@ -167,3 +167,21 @@ def test_only_the_agents_user_may_read_measurements(spool):
     recording = spool.record()
     assert recording.path.stat().st_mode & 0o077 == 0
     assert spool.folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_measurement_is_not_done_while_its_dicom_objects_are_owed(tmp_path, keep):
+    spool = Spool(SpoolSettings(folder=tmp_path / "spool", keep=keep, max_bytes=150))
+    recording = spool.record()
+    spool.owe(recording.name)
+    put(recording, b"x" * 100)
+    recording.close()
+    spool.mark(recording.name, outcome="delivered")
+    assert spool.delivered(recording.name) and not spool.done(recording.name)
+    assert not spool.make_room(), "it is still wanted"
+    spool.owe(recording.name, attempts=2)
+    assert spool.owed(recording.name) == 2
+    spool.settle(recording.name)
+    assert spool.owed(recording.name) is None
+    assert spool.names() == ([recording.name] if keep else [])
+    assert spool.make_room() == keep
