@@ -104,7 +104,7 @@ def _voxels(
     planes: Planes, found: np.ndarray, classes: list[str], chain: Chain, series: Series
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Name each voxel of the series."""
-    best = np.argmax(planes.back_to_series(found), axis=1)
+    best = planes.classes(found)
     rows, columns = planes.pixels()
     bodies = [body for body in chain.bodies if body.name != "S1"]
     discs = [

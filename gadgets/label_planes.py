@@ -70,6 +70,26 @@ class Planes:
         maps = self._turned(np.asarray(rows @ found @ columns.T, np.float32), back=True)
         return maps
 
+    def classes(self, found: np.ndarray) -> np.ndarray:
+        """Return the most probable class of each voxel, uint8 (z, y, x), as of `back_to_series`.
+
+        Only where some class beats the first, which is none, there is anything to bring back.
+
+        Parameters
+        ----------
+        found : float32 (slice, class, row, column)
+        """
+        found = found[..., : self.shape[0], : self.shape[1]]
+        some = (found[:, 1:] > found[:, :1]).any(axis=(0, 1))
+        best = np.zeros((len(found), *self._sizes()[0]), np.uint8)
+        if some.any():
+            (to_rows, rows, first), (to_columns, columns, second) = (
+                _part(matrix, some.any(axis=axis)) for axis, matrix in zip((1, 0), self._out_of())
+            )
+            maps = first @ found[..., rows, columns] @ second.T
+            best[:, to_rows, to_columns] = _most_probable(maps)
+        return self._turned(best, back=True)
+
     def pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """Row and column in the network's pixels of each voxel of a slice, float32 (y, x)."""
         rows, columns = (
@@ -158,3 +178,21 @@ def _resampling(n: int, size: float, m: int, other: float) -> np.ndarray:
     weights = np.maximum(0, 1 - np.abs(np.arange(n)[None] - centres) / width)
     total = weights.sum(axis=1, keepdims=True)
     return np.asarray(weights / np.where(total > 0, total, 1), np.float32)
+
+
+def _part(matrix: np.ndarray, there: np.ndarray) -> tuple[slice, slice, np.ndarray]:
+    """Return which of its outputs some inputs reach, all inputs of these, and that part of it."""
+    out = np.flatnonzero(matrix[:, there].any(axis=1))
+    outputs = slice(out[0], out[-1] + 1)
+    used = np.flatnonzero(matrix[outputs].any(axis=0))
+    inputs = slice(used[0], used[-1] + 1)
+    return outputs, inputs, np.ascontiguousarray(matrix[outputs, inputs])
+
+
+def _most_probable(maps: np.ndarray) -> np.ndarray:
+    """Return the class of the largest of maps (z, class, y, x), uint8 (z, y, x)."""
+    top, best = maps[:, 0].copy(), np.zeros((len(maps), *maps.shape[2:]), np.uint8)
+    for number in range(1, maps.shape[1]):
+        best[maps[:, number] > top] = number
+        np.maximum(top, maps[:, number], out=top)
+    return best

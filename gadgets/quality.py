@@ -5,6 +5,8 @@ simulated lumbar exams (`scanner.motion`, `scanner.faults`): what they say of pa
 not measured. Research only.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -169,9 +171,9 @@ def bright_fat(
         layer = inside & (depth > _SKIN_MM) & (depth < _FAT_MM)
         deep = (inside & (depth > _REFERENCE_MM[0]) & (depth < _REFERENCE_MM[1])).astype(np.float32)
         sigma = 20.0 / pixel
-        weight = np.maximum(ndimage.gaussian_filter(deep, sigma), 1e-6)
+        weight = np.maximum(_blurred(deep, sigma), 1e-6)
         logs = np.log(np.maximum(image, 1e-6 * image.max(initial=0) + 1e-12))
-        beside = np.exp(ndimage.gaussian_filter(deep * logs, sigma) / weight)
+        beside = np.exp(_blurred(deep * logs, sigma) / weight)
         layer &= weight > 0.02
         among += int(layer.sum())
         bright += int((layer & (image > _BRIGHT * beside)).sum())
@@ -221,6 +223,18 @@ def cut_off(labels: LabelMap) -> bool:
     return not bool(within(volume, ends).all())
 
 
+def _blurred(image: NDArray[np.float32], sigma: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return a slice blurred by a wide Gaussian: as products, which is faster than filtering."""
+    rows, columns = (_gaussian(n, float(width)) for n, width in zip(image.shape, sigma))
+    return np.asarray(rows @ image.astype(np.float32) @ columns.T)
+
+
+@lru_cache(maxsize=8)
+def _gaussian(n: int, sigma: float) -> NDArray[np.float32]:
+    """Return the matrix of SciPy's Gaussian filter along an axis of n pixels."""
+    return np.asarray(ndimage.gaussian_filter1d(np.eye(n), sigma, axis=0), np.float32)
+
+
 def _patient(data: NDArray[np.float32], series: Series) -> NDArray[np.bool_]:
     """Return where the patient is, bool (z, y, x): filled in each slice, the largest part of it."""
     pixel = series.volume.spacing[1::-1]
@@ -234,7 +248,7 @@ def _patient(data: NDArray[np.float32], series: Series) -> NDArray[np.bool_]:
         if series.noise is not None:
             least = max(least, 2.0 * float(np.median(series.noise[z])))
         # Beside bright fat, its ringing is no tissue.
-        around = np.maximum(0.25 * ndimage.gaussian_filter(image, 12.0 / pixel), least)
+        around = np.maximum(0.25 * _blurred(image, 12.0 / pixel), least)
         solid = np.pad(smooth > around, 2 * reach, mode="edge")
         solid = ndimage.binary_fill_holes(ndimage.binary_closing(solid, None, reach))
         solid = solid[2 * reach : -2 * reach, 2 * reach : -2 * reach]

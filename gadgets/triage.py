@@ -8,18 +8,20 @@ only: simulated exams are all it was made from, see `triage_card.md`.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from gadgets.evidence import SHOWS_OEDEMA, coverage
+from gadgets.fft import threads
 from gadgets.items import Labelled, LabelMap, Series
 from gadgets.measures import measures
 from gadgets.prescription import MIN_CONFIDENCE
 from gadgets.sampling import indices
 from gadgets.series import slab
-from gadgets.triage_anatomy import Anatomy, find_anatomy, points_of
+from gadgets.triage_anatomy import Anatomy, find_anatomy, same_grid
 from gadgets.triage_findings import Seen, finding, merged, named
 from gadgets.triage_model import KINDS, Parameters, shipped
 from gadgets.triage_regions import candidates
@@ -31,9 +33,6 @@ REACH = 0.9
 """Of the bone another series has to show, to be compared."""
 SUPPORT = 0.5
 """Of the probability a finding is listed from; with less, the other reconstruction disagrees."""
-NOT_JUDGED = "facet"
-"""Bone of which nothing is told: of 9 lesions at facet joints 2 or 3 were found, and in images that
-came through the whole chain the fluid of healthy joints was taken for oedema."""
 MOST_BAD = 1e-3
 """Share of voxels that may hold no number."""
 
@@ -98,10 +97,10 @@ def triage(
     else:
         parameters = shipped()
         places = [_anatomy(one, labels) for one in dry]
-        looks = [look(one, good, at, parameters, False) for one, at in zip(dry, places)]
+        both = any(one.series.conventional is not None for one in good)
+        looks, plain = _looks(dry, good, places, parameters, both)
         shown = [listed(one, parameters) for one in looks]
-        if any(one.series.conventional is not None for one in good):
-            plain = [look(one, good, at, parameters, True) for one, at in zip(dry, places)]
+        if both:
             agreement = _agree(looks, plain, parameters)
             shown = [
                 [one for one in ours if _supported(one, other, parameters)]
@@ -179,6 +178,25 @@ def _anatomy(dry: Labelled, labels: LabelMap) -> Anatomy | None:
     return find_anatomy(own, dry.series.volume)
 
 
+def _looks(
+    dry: Sequence[Labelled], good: Sequence[Labelled], places: Sequence[Anatomy | None],
+    parameters: Parameters, both: bool,
+) -> tuple[list[Look], list[Look]]:  # fmt: skip
+    """Look at the shown reconstruction and, where there are both, at the conventional one.
+
+    Beside each other: SciPy's filters let go of the interpreter.
+    """
+
+    def of(conventional: bool) -> list[Look]:
+        return [look(one, good, at, parameters, conventional) for one, at in zip(dry, places)]
+
+    if not both:
+        return of(False), []
+    with ThreadPoolExecutor(threads()) as pool:
+        shown, plain = pool.map(of, (False, True))
+    return shown, plain
+
+
 def look(
     dry: Labelled, good: Sequence[Labelled], anatomy: Anatomy | None, parameters: Parameters,
     conventional: bool,
@@ -191,7 +209,7 @@ def look(
     for weighting in ("t1", "t2"):
         for one in good:
             if one.series.weighting == weighting:
-                image, share = _beside(anatomy, one.series, conventional)
+                image, share = _beside(anatomy, dry.series, one.series, conventional)
                 if share >= REACH:
                     data[weighting], names[weighting] = image, one.series.name
                     break
@@ -225,10 +243,14 @@ def _candidates(
     ]
 
 
-def _beside(anatomy: Anatomy, series: Series, conventional: bool) -> tuple[np.ndarray, float]:
+def _beside(
+    anatomy: Anatomy, dry: Series, series: Series, conventional: bool
+) -> tuple[np.ndarray, float]:
     """Return another series on the anatomy's voxels, and how much of the bone it shows."""
     image, volume, here = _image(series, conventional), series.volume, anatomy.volume
-    at = np.moveaxis(indices(volume, points_of(here)), -1, 0).astype(np.float32)
+    if same_grid(volume, dry.volume):
+        return image[anatomy.box], 1.0
+    at = np.moveaxis(indices(volume, anatomy.points), -1, 0).astype(np.float32)
     shape = np.array(volume.shape)[:, None, None, None]
     inside = np.all((at >= -0.5) & (at <= shape - 0.5), axis=0)
     bone = anatomy.core
@@ -243,13 +265,8 @@ def _beside(anatomy: Anatomy, series: Series, conventional: bool) -> tuple[np.nd
 
 
 def listed(shown: Look, parameters: Parameters) -> list[Seen]:
-    """Return what is probable enough to be told, at places which can be judged."""
-    return [
-        one
-        for one in shown.seen
-        if not one.region.bone.startswith(NOT_JUDGED)
-        and one.probability >= parameters.listed_from(one.region.kind)
-    ]
+    """Return what is probable enough to be told."""
+    return [one for one in shown.seen if one.probability >= parameters.listed_from(one.region.kind)]
 
 
 def _supported(one: Seen, other: Look, parameters: Parameters) -> bool:

@@ -1,12 +1,13 @@
-"""Where triage looks: bone of the vertebral bodies, the sacrum, the ilium and the facet joints.
+"""Where triage looks: bone of the vertebral bodies, the sacrum and the ilium.
 
-Bodies and sacrum are what the label map says. The ilium beside the sacroiliac joints and the facet
-joints have no label: they are zones beside joint surface and discs. Everything is on the voxels of
-one series, cropped to the bones; left and right are treated alike.
+Bodies and sacrum are what the label map says. The ilium has no label: it is a zone beside the
+sacroiliac joint. Facet joints are not looked at. Everything is on the voxels of one series, cropped
+to the bones; left and right are treated alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -22,24 +23,20 @@ from protocols.exam import Geometry, GeometryRule
 from protocols.findings import Side
 from protocols.geometry import Vector, Volume
 
-MARGIN_MM = 20.0
-"""Around bodies and sacrum: facet joints are there."""
+MARGIN_MM = 12.0
+"""Around bodies and sacrum: the ilium, and what shines into the bone."""
 CORTEX_MM = 1.4
 """Bone this close to its border is left out: cortex, partial volume, labels that are off."""
 JOINT_MM = 2.0
 """Half of the joint space, and what the label of the joint takes of the bone."""
 ZONE_MM = 13.0
 """Depth of the ilium that is looked at."""
+DEEP_MM = 26.0
+"""Bone further from a joint has nothing to do with it."""
 BESIDE_MM = 3.0
 """How far beyond the end of the surface the zone reaches."""
 CUT_MM = 4.0
 """A body that comes so near to the border of the image may be cut by it."""
-FACET = np.array([15.5, 13.5, -6.0])
-"""From the middle of the posterior border of a disc to its facet joint: lateral, dorsal, cranial,
-in mm; measured in the phantom, near to general knowledge of the lumbar spine."""
-FACET_MM, FORAMEN_MM = 11.0, 5.5
-"""Reach of its zone, and in front, where the nerve root is."""
-CANAL_MM = 2.5
 FAR_MM = 1e3
 LEAST_VOXELS = 60
 
@@ -76,7 +73,7 @@ class Anatomy:
     bones : uint8 (z, y, x)
         Index into ``names``; 0 is none.
     names : tuple of str
-        "", "L4", "S1", "sacrum", "ilium_left", "facet_left L4/L5", ...
+        "", "L4", "S1", "sacrum", "ilium_left", "ilium_right".
     core : bool (z, y, x)
         Bone without its border.
     edge_mm : float32 (z, y, x)
@@ -110,6 +107,38 @@ class Anatomy:
     def voxel_ml(self) -> float:
         return float(np.prod(self.volume.spacing)) / 1000
 
+    @cached_property
+    def core_bones(self) -> np.ndarray:
+        """Bone of each voxel of the core, uint8 (n)."""
+        return np.asarray(self.bones[self.core])
+
+    @cached_property
+    def polynomial(self) -> np.ndarray:
+        """Terms of a smooth surface over the voxels, float32 (term, z, y, x)."""
+        x, y, z = np.moveaxis((self.points - self.middle.astype(np.float32)) / 100, -1, 0)
+        return np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, y * z, z**3])
+
+    def smoothed(self, values: np.ndarray, sigma_mm: float) -> np.ndarray:
+        """Return values (z, y, x), 0 outside of the core, smoothed in the slice, within the core.
+
+        Float32 (z, y, x); beside the core it says nothing.
+        """
+        return np.asarray(self._blurred(values, sigma_mm) / self._weight(sigma_mm))
+
+    def _blurred(self, values: np.ndarray, sigma_mm: float) -> np.ndarray:
+        _, y, x = self.spacing
+        return ndimage.gaussian_filter(values, (0.0, sigma_mm / y, sigma_mm / x))
+
+    def _weight(self, sigma_mm: float) -> np.ndarray:
+        if sigma_mm not in self._weights:
+            blurred = self._blurred(self.core.astype(np.float32), sigma_mm)
+            self._weights[sigma_mm] = np.maximum(blurred, 1e-3)
+        return self._weights[sigma_mm]
+
+    @cached_property
+    def _weights(self) -> dict[float, np.ndarray]:
+        return {}
+
 
 def side_of(name: str) -> Side | None:
     """Return the side that the name of a bone tells."""
@@ -134,48 +163,45 @@ def find_anatomy(labels: LabelMap, volume: Volume) -> Anatomy | None:
     given = given[box]
     at = points_of(cut)
     names = ["", *(labels.names[n] for n in wanted)]
-    bones = np.zeros(given.shape, np.uint8)
-    for index, n in enumerate(wanted, 1):
-        bones[given == n] = index
+    table = np.zeros(256, np.uint8)
+    table[wanted] = np.arange(1, len(names))
+    bones = table[given]
     frames = _frames(bones, names, at)
     labelled = bones > 0
     middle = _middle(frames, at, given, labels)
     surfaces = joint_surfaces(labels, given, at, middle)
-    joint_mm, lateral = _joint_depth(surfaces, at, cut)
     free = given == 0
+    joint_mm, lateral = _joint_depth(surfaces, at, labelled, free)
     for side in surfaces:
         names.append(f"ilium_{side.value}")
         zone = free & (lateral == (1 if side is Side.LEFT else -1))
         zone &= (joint_mm > JOINT_MM) & (joint_mm < ZONE_MM)
         bones[zone] = len(names) - 1
-    free &= (bones == 0) & ~_beside_canal(labels, given, cut)
-    for level, (centres, dorsal) in _facets(frames).items():
-        for side, place in centres.items():
-            off = at - place.astype(np.float32)
-            near = free & (np.einsum("...i,...i", off, off) < FACET_MM**2)
-            near &= off @ dorsal.astype(np.float32) > -FORAMEN_MM
-            names.append(f"facet_{side.value} {level}")
-            bones[near] = len(names) - 1
     # Of bones and zones apart: what is beside one of them does not belong to the other.
     edge = np.zeros(bones.shape, np.float32)
     for part in (labelled, (bones > 0) & ~labelled):
-        inside = ndimage.distance_transform_edt(part, sampling=cut.spacing[::-1])
-        edge = np.maximum(edge, inside.astype(np.float32))
+        edge = np.maximum(edge, _to_border(part, cut))
     core = edge > CORTEX_MM
-    return Anatomy(
-        cut, box, at, bones, tuple(names), core, edge, joint_mm, frames, middle
-    )  # fmt: skip
+    return Anatomy(cut, box, at, bones, tuple(names), core, edge, joint_mm, frames, middle)
 
 
 def on_grid(labels: LabelMap, volume: Volume) -> np.ndarray:
     """Return labels at the voxels of a volume: uint8 (z, y, x); 0 beyond the label map."""
     own = labels.volume
-    same = own.shape == volume.shape and np.allclose(own.position, volume.position, atol=0.01)
-    same = same and np.allclose(own.spacing, volume.spacing, rtol=1e-4)
-    if same and np.allclose(own.directions, volume.directions, atol=1e-4):
+    if same_grid(own, volume):
         return np.asarray(labels.labels)
     at = np.moveaxis(indices(own, points_of(volume)), -1, 0)
     return ndimage.map_coordinates(labels.labels, at, order=0, mode="constant", cval=0)
+
+
+def same_grid(one: Volume, other: Volume) -> bool:
+    """Whether two volumes have the same voxels."""
+    return bool(
+        one.shape == other.shape
+        and np.allclose(one.position, other.position, atol=0.01)
+        and np.allclose(one.spacing, other.spacing, rtol=1e-4)
+        and np.allclose(one.directions, other.directions, atol=1e-4)
+    )
 
 
 def points_of(volume: Volume) -> np.ndarray:
@@ -204,26 +230,32 @@ def _cut(mask: np.ndarray, volume: Volume) -> bool:
 def _box(mask: np.ndarray, volume: Volume) -> tuple[slice, slice, slice] | None:
     if np.count_nonzero(mask) < LEAST_VOXELS:
         return None
-    margin = np.ceil(MARGIN_MM / volume.spacing[::-1]).astype(int) * (0, 1, 1)
-    bounds = []
-    for axis, more in enumerate(margin):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        low, high = int(there[0] - more), int(there[-1] + more + 1)
-        bounds.append(slice(max(low, 0), min(high, mask.shape[axis])))
+    margin = np.ceil(MARGIN_MM / volume.spacing[::-1]).astype(int)
+    bounds = _bounds(mask, margin)
+    assert bounds is not None
     # All slices: bone beside the labelled ones may be there without a label.
     return slice(0, mask.shape[0]), bounds[1], bounds[2]
 
 
-def _beside_canal(labels: LabelMap, given: np.ndarray, volume: Volume) -> np.ndarray:
-    """Return what is so near to the canal that its fluid shows there."""
-    if "canal" not in labels.names:
-        return np.zeros(given.shape, bool)
-    canal = given == labels.names.index("canal")
-    if not canal.any():
-        return canal
-    x, y, _ = volume.spacing
-    steps = max(1, round(CANAL_MM / float(min(x, y))))
-    return ndimage.binary_dilation(canal, np.ones((1, 3, 3), bool), iterations=steps)
+def _bounds(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, slice, slice] | None:
+    """Return the box around a mask, with a margin as far as there are voxels."""
+    bounds = []
+    for axis, more in enumerate(margin):
+        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not len(there):
+            return None
+        low, high = int(there[0] - more), int(there[-1] + more + 1)
+        bounds.append(slice(max(low, 0), min(high, mask.shape[axis])))
+    return bounds[0], bounds[1], bounds[2]
+
+
+def _to_border(mask: np.ndarray, volume: Volume) -> np.ndarray:
+    """Return the distance of what is inside to what is not, float32 (z, y, x); the rest is 0."""
+    found = np.zeros(mask.shape, np.float32)
+    if (box := _bounds(mask, (1, 1, 1))) is not None:
+        steps = volume.spacing[::-1]
+        found[box] = ndimage.distance_transform_edt(mask[box], sampling=steps)
+    return found
 
 
 def _frames(bones: np.ndarray, names: list[str], at: np.ndarray) -> dict[str, Frame]:
@@ -289,22 +321,22 @@ def joint_surfaces(
 
 
 def _joint_depth(
-    surfaces: dict[Side, Vector], at: np.ndarray, volume: Volume
+    surfaces: dict[Side, Vector], at: np.ndarray, bone: np.ndarray, free: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the depth from the nearest joint, and on which of its sides a voxel lies.
 
-    The latter is 1 (left) or -1 (right) lateral of a joint and within its outline, else 0.
+    The latter is 1 (left) or -1 (right) lateral of a joint and within its outline, else 0. Of bone
+    with a label, and of what has none as deep as the ilium is looked at.
     """
     depth = np.full(at.shape[:-1], FAR_MM, np.float32)
     lateral = np.zeros(at.shape[:-1], np.int8)
     for side, surface in surfaces.items():
         sign = 1.0 if side is Side.LEFT else -1.0
-        low, high = surface.min(axis=0) - 26, surface.max(axis=0) + 26
-        near = np.all((at > low) & (at < high), axis=-1)
+        near = bone & _around(at, surface, DEEP_MM) | free & _around(at, surface, ZONE_MM)
         if not near.any():
             continue
         points = at[near].astype(float)
-        off, index = cKDTree(surface).query(points, distance_upper_bound=26.0, workers=1)
+        off, index = cKDTree(surface).query(points, distance_upper_bound=DEEP_MM, workers=1)
         there = np.isfinite(off)
         delta = points - surface[np.where(there, index, 0)]
         across = np.hypot(delta[:, 1], delta[:, 2])
@@ -317,24 +349,6 @@ def _joint_depth(
     return depth, lateral
 
 
-def _facets(frames: dict[str, Frame]) -> dict[str, tuple[dict[Side, Vector], Vector]]:
-    """Return where the facet joints between bodies must be, and the way backwards."""
-    found = {}
-    names = list(frames)
-    for above, below in pairwise(names):
-        one, two = frames[above], frames[below]
-        back = [
-            frame.centre + frame.half[1] * frame.axes[1] + way * frame.half[2] * frame.axes[2]
-            for frame, way in ((one, -1), (two, 1))
-        ]
-        if np.linalg.norm(back[0] - back[1]) > 25:
-            continue
-        middle = (back[0] + back[1]) / 2
-        axes = one.axes + two.axes
-        axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
-        centres = {
-            side: middle + (FACET * (sign, 1, 1)) @ axes
-            for side, sign in ((Side.LEFT, 1.0), (Side.RIGHT, -1.0))
-        }
-        found[f"{above}/{below}"] = centres, axes[1]
-    return found
+def _around(at: np.ndarray, surface: Vector, reach_mm: float) -> np.ndarray:
+    low, high = surface.min(axis=0) - reach_mm, surface.max(axis=0) + reach_mm
+    return np.asarray(np.all((at > low) & (at < high), axis=-1))

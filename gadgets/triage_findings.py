@@ -116,8 +116,6 @@ def _place(seen: Seen, kind: FindingType, points: np.ndarray) -> tuple[Structure
     side = Side.MIDLINE
     if abs(float(across.mean())) >= MIDLINE_MM:
         side = Side.LEFT if across.mean() > 0 else Side.RIGHT
-    if bone.startswith("facet"):
-        return Structure.FACET, side_of(bone) or side, bone.split(" ")[1]
     if bone.startswith("ilium"):
         return Structure.ILIAC_SUBCHONDRAL, side_of(bone) or side, None
     if kind is FindingType.REPLACEMENT_LIKE:

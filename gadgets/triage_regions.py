@@ -28,7 +28,7 @@ MOST = 30
 FEATURES = (
     "volume", "share", "peak", "spreads", "cnr", "stir", "t1", "t2", "stir_sharp", "border",
     "depth", "leak", "vein", "slices", "joint", "twin", "own_bone", "bone_spread", "filled",
-    "plate", "corner", "body", "sacrum", "ilium", "facet", "lateral_end", "grade", "joint_deep",
+    "plate", "corner", "body", "sacrum", "ilium", "lateral_end", "grade", "joint_deep",
     "dry", "remnant",
 )  # fmt: skip
 _FACES = ndimage.generate_binary_structure(3, 1) | np.array(
@@ -65,11 +65,10 @@ class Candidate:
 
 def candidates(anatomy: Anatomy, signal: Signal, kind: str) -> list[Candidate]:
     """Return all regions of one kind, largest first."""
-    share, core = signal.shares[kind], anatomy.core
-    sigma = (0.0, WIDER_MM / anatomy.spacing[1], WIDER_MM / anatomy.spacing[2])
-    weight = np.maximum(ndimage.gaussian_filter(core.astype(np.float32), sigma), 1e-3)
-    wide = ndimage.gaussian_filter(share, sigma) / weight * core
-    middle = float(np.median(wide[core]))
+    core = anatomy.core
+    wide = anatomy.smoothed(signal.shares[kind], WIDER_MM) * core
+    inside = wide[core]
+    middle = float(np.median(inside))
     spread = signal.spread[kind]
     low = max(LEAST_SHARE[kind], middle + SPREADS * spread)
     high = max(LEAST_PEAK[kind], middle + PEAK_SPREADS * spread)
@@ -77,12 +76,13 @@ def candidates(anatomy: Anatomy, signal: Signal, kind: str) -> list[Candidate]:
     if not count:
         return []
     sizes = np.bincount(marked.ravel(), minlength=count + 1) * anatomy.voxel_ml
-    peaks = ndimage.maximum(wide, marked, np.arange(count + 1))
+    peaks = np.zeros(count + 1, np.float32)
+    np.maximum.at(peaks, marked[core], inside)
     kept = np.flatnonzero((sizes >= LEAST_ML) & (peaks >= high))
     kept = kept[kept > 0]
     kept = kept[np.argsort(-sizes[kept], kind="stable")][:MOST]
     boxes = ndimage.find_objects(marked)
-    context = _Context.of(anatomy, signal, kind, wide)
+    context = _Context.of(anatomy, inside)
     found = []
     for number in kept:
         box = boxes[number - 1]
@@ -98,19 +98,16 @@ class _Context:
 
     medians: dict[str, float]
     spreads: dict[str, float]
-    relative: dict[str, np.ndarray]
-    stir_raw: np.ndarray
 
     @classmethod
-    def of(cls, anatomy: Anatomy, signal: Signal, kind: str, wide: np.ndarray) -> "_Context":
+    def of(cls, anatomy: Anatomy, inside: np.ndarray) -> "_Context":
         medians, spreads = {}, {}
-        for n, name in enumerate(anatomy.names):
-            values = wide[(anatomy.bones == n) & anatomy.core] if n else np.zeros(0)
+        for n, name in enumerate(anatomy.names[1:], 1):
+            values = inside[anatomy.core_bones == n]
             if len(values):
-                medians[name] = float(np.median(values))
-                spreads[name] = float(np.percentile(values, 75) - np.percentile(values, 25))
-        image = ndimage.gaussian_filter(signal.data["stir"], (0, 0.6, 0.6))
-        return cls(medians, spreads, signal.ratios, image / signal.normal["stir"])
+                low, medians[name], high = np.percentile(values, [25, 50, 75]).tolist()
+                spreads[name] = high - low
+        return cls(medians, spreads)
 
 
 def _measured(
@@ -143,7 +140,7 @@ def _measured(
         "stir_sharp": float(np.log(max(stir.mean() / normal.mean(), 0.05))),
         "border": float((edge < 2.6).mean()),
         "depth": float(np.log(edge.mean())),
-        "leak": _leak(anatomy, context, voxels, edge),
+        "leak": _leak(anatomy, signal, voxels, edge),
         "slices": float(np.log(len(slices))),
         "joint": float(np.exp(-joint.min() / 4)),
         "joint_deep": float(min(joint.max(), 25.0) / 10) if joint.min() < 8 else 0.0,
@@ -154,7 +151,6 @@ def _measured(
         "body": float(bone in LEVELS and bone != "S1"),
         "sacrum": float(bone in ("S1", "sacrum")),
         "ilium": float(bone.startswith("ilium")),
-        "facet": float(bone.startswith("facet")),
         "lateral_end": _lateral_end(anatomy, voxels),
         "grade": float(share.max() - share.mean()),
         "dry": 10 * max(-ratios["t1"], 0.0) * max(-ratios["t2"], 0.0),
@@ -164,7 +160,7 @@ def _measured(
     return Candidate(kind, voxels, share, bone, features)
 
 
-def _leak(anatomy: Anatomy, context: _Context, voxels: np.ndarray, edge: np.ndarray) -> float:
+def _leak(anatomy: Anatomy, signal: Signal, voxels: np.ndarray, edge: np.ndarray) -> float:
     """Return how much brighter on STIR it is just outside of the bone than inside, 0 where deep."""
     if edge.min() > 4.0:
         return 0.0
@@ -177,7 +173,7 @@ def _leak(anatomy: Anatomy, context: _Context, voxels: np.ndarray, edge: np.ndar
     outside = grown & (anatomy.bones[box] == 0)
     if np.count_nonzero(outside) < 5:
         return 0.0
-    image = context.stir_raw[box]
+    image = signal.sharp[box]
     beyond = float(np.percentile(image[outside], 80))
     return float(np.clip(np.log(max(beyond, 0.05) / max(float(image[mask].mean()), 0.05)), -2, 2))
 

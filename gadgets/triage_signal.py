@@ -8,6 +8,7 @@ and bone without signal.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -53,6 +54,12 @@ class Signal:
     shares: dict[str, np.ndarray]
     spread: dict[str, float]
 
+    @cached_property
+    def sharp(self) -> np.ndarray:
+        """STIR over that of normal marrow, hardly smoothed, outside of bone too."""
+        image = ndimage.gaussian_filter(self.data["stir"], (0, 0.6, 0.6))
+        return np.asarray(image / self.normal["stir"])
+
 
 def signal_of(
     anatomy: Anatomy, data: Mapping[str, np.ndarray], parameters: Parameters | None
@@ -70,23 +77,20 @@ def signal_of(
     deep = anatomy.core & (anatomy.edge_mm > DEEP_MM) & _labelled(anatomy)
     if np.count_nonzero(deep) < 4 * LEAST_VOXELS:
         return None
-    core = anatomy.core.astype(np.float32)
-    sigma = (0.0, SMOOTH_MM / anatomy.spacing[1], SMOOTH_MM / anatomy.spacing[2])
-    weight = np.maximum(ndimage.gaussian_filter(core, sigma), 1e-3)
-    basis = _basis(anatomy)
+    core = anatomy.core
     ratios, normal, noise = {}, {}, {}
     for weighting, image in data.items():
-        smooth = ndimage.gaussian_filter(image * core, sigma) / weight
+        smooth = anatomy.smoothed(image * core, SMOOTH_MM)
         floor = 1e-3 * float(np.median(smooth[deep])) + 1e-12
         log = np.log(np.maximum(smooth, floor))
-        surface = _surface(log, deep, basis)
+        surface = _surface(log, deep, anatomy.polynomial)
         surface = surface + _offsets(log - surface, anatomy, deep)
         ratios[weighting] = np.clip(log - surface, *RATIOS) * core
         normal[weighting] = np.exp(surface).astype(np.float32)
-        noise[weighting] = _noise(image, anatomy.core)
+        noise[weighting] = _noise(image, core)
     shares, spread = {}, {}
     if parameters is not None:
-        shares = _shares(ratios, anatomy.core, parameters)
+        shares = _shares(ratios, core, parameters)
         spread = {kind: _spread(share[deep]) for kind, share in shares.items()}
     return Signal(ratios, normal, dict(data), noise, shares, spread)
 
@@ -95,13 +99,6 @@ def _labelled(anatomy: Anatomy) -> np.ndarray:
     """Bone that the label map names: the zones may hold other tissue."""
     known = [n for n, name in enumerate(anatomy.names) if n and "_" not in name]
     return np.isin(anatomy.bones, known)
-
-
-def _basis(anatomy: Anatomy) -> np.ndarray:
-    """Return a polynomial over the voxels, float32 (term, z, y, x)."""
-    x, y, z = np.moveaxis((anatomy.points - anatomy.middle.astype(np.float32)) / 100, -1, 0)
-    one = np.ones_like(x)
-    return np.stack([one, x, y, z, x * x, y * y, z * z, y * z, z**3])
 
 
 def _surface(log: np.ndarray, deep: np.ndarray, basis: np.ndarray) -> np.ndarray:
@@ -128,8 +125,9 @@ def _surface(log: np.ndarray, deep: np.ndarray, basis: np.ndarray) -> np.ndarray
 def _offsets(off: np.ndarray, anatomy: Anatomy, deep: np.ndarray) -> np.ndarray:
     """Return each bone's own median, bounded: a bone that is ill as a whole stays so."""
     table = np.zeros(len(anatomy.names), np.float32)
+    off, bones = off[deep], anatomy.bones[deep]
     for n, name in enumerate(anatomy.names):
-        values = off[(anatomy.bones == n) & deep] if n and "_" not in name else np.zeros(0)
+        values = off[bones == n] if n and "_" not in name else np.zeros(0)
         if len(values) >= LEAST_VOXELS:
             table[n] = np.clip(np.median(values), -OFFSET, OFFSET)
     return table[anatomy.bones]

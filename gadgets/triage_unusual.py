@@ -24,22 +24,23 @@ def unusual(anatomy: Anatomy, signal: Signal) -> np.ndarray:
     deep = anatomy.core & (anatomy.edge_mm > DEEP_MM)
     bodies = [n for n, name in enumerate(anatomy.names) if name in LEVELS and name != "S1"]
     sacral = [n for n, name in enumerate(anatomy.names) if name in ("S1", "sacrum")]
+    at = anatomy.bones[deep]
+    ratios = {name: signal.ratios[name][deep] for name in sorted(signal.ratios)}
     found = []
     for numbers in (bodies, sacral):
-        here = deep & np.isin(anatomy.bones, numbers)
-        for name in sorted(signal.ratios):
-            values = signal.ratios[name][here]
+        here = np.isin(at, numbers)
+        for values in (ratio[here] for ratio in ratios.values()):
             if len(values) < 100:
                 found += [0.0, 0.0]
                 continue
             low, high = np.percentile(values, [TAIL, 100 - TAIL])
             found += [float(-low), float(high)]
+    there = [n for n in (*bodies, *sacral) if np.any(at == n)]
     for kind in KINDS:
-        means = [float(signal.shares[kind][deep & (anatomy.bones == n)].mean())
-                 for n in (*bodies, *sacral) if np.any(deep & (anatomy.bones == n))]  # fmt: skip
+        share = signal.shares[kind][deep]
+        means = [float(share[at == n].mean()) for n in there]
         found.append(max(means) - float(np.median(means)) if means else 0.0)
-    for name in sorted(signal.ratios):
-        own = [float(np.median(signal.ratios[name][deep & (anatomy.bones == n)]))
-               for n in bodies if np.any(deep & (anatomy.bones == n))]  # fmt: skip
+    for ratio in ratios.values():
+        own = [float(np.median(ratio[at == n])) for n in there if n in bodies]
         found.append(float(np.ptp(own)) if own else 0.0)
     return np.array(found)

@@ -62,6 +62,21 @@ class TestPlanes:
         np.testing.assert_allclose(found[1, 0][inner], rows[inner], atol=1e-3)
         np.testing.assert_allclose(found[1, 1][inner], columns[inner], atol=1e-3)
 
+    @pytest.mark.parametrize("axes", SAGITTAL)
+    def test_each_voxel_has_the_class_whose_map_is_largest_there(self, axes):
+        volume = _volume(*axes)
+        planes = planes_of(volume, PIXEL, 16)
+        rng = np.random.default_rng(4)
+        shape = planes.planes(np.ones(volume.shape, np.float32)).shape[2:]
+        found = 0.3 * rng.random((volume.shape[0], 4, *shape), np.float32)
+        found[:, 0] = 0.4
+        found[:, 2] += _spot(shape, (20, 30), 7)
+        found[:, 3] += _spot(shape, (32, 33), 5)
+        expected = np.argmax(planes.back_to_series(found), axis=1)
+        assert set(np.unique(expected)) == {0, 2, 3}
+        np.testing.assert_array_equal(planes.classes(found), expected)
+        assert not planes.classes(np.zeros_like(found)).any()
+
     def test_axial_slices_are_refused(self):
         with pytest.raises(NotSagittal, match="sagittal"):
             planes_of(_volume((1, 0, 0), (0, 1, 0)), PIXEL, 16)

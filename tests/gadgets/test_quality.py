@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from gadgets.items import LabelMap, Series
 from gadgets.noise import Prewhiten
 from gadgets.oversampling import TransformReadout
-from gadgets.quality import MOST_MOTION, quality, wrapped
+from gadgets.quality import MOST_MOTION, _blurred, quality, wrapped
 from gadgets.reconstruct import Reconstruct
 from gadgets.series import CollectSeries
 from gadgets.sort import Sort
@@ -227,3 +228,9 @@ def test_a_series_of_a_few_pixels(still):
     tiny = replace(still["stir"], data=np.ones((1, 6, 5), np.float32), noise=None)
     found = quality(tiny, None)
     assert found.motion == 0
+
+
+def test_wide_blurring_by_products_is_that_of_the_filter():
+    image = np.random.default_rng(5).random((64, 48), np.float32)
+    found = _blurred(image, np.array([11.0, 7.5]))
+    np.testing.assert_allclose(found, gaussian_filter(image, (11.0, 7.5)), rtol=1e-5)

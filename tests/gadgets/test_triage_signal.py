@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from gadgets.items import LabelMap
-from gadgets.triage_anatomy import cropped, find_anatomy, on_grid, points_of
+from gadgets.triage_anatomy import _joint_depth, cropped, find_anatomy, on_grid, points_of
 from gadgets.triage_model import quadratic
 from gadgets.triage_signal import signal_of
+from protocols.findings import Side
 from protocols.geometry import Volume
 
 VOLUME = Volume(
@@ -56,14 +58,6 @@ def test_a_body_that_the_image_cuts_is_left_out(labels):
     assert list(found.frames) == ["L5"] and "L4" not in found.names
 
 
-def test_facet_joints_are_looked_for_on_both_sides_behind_the_disc(anatomy):
-    zones = [n for n, name in enumerate(anatomy.names) if name.startswith("facet")]
-    left, right = (anatomy.points[anatomy.bones == n].mean(axis=0) for n in zones)
-    np.testing.assert_allclose(left * (-1, 1, 1), right, atol=0.1)
-    assert left[0] > 8  # the patient's left
-    assert left[1] > anatomy.frames["L4"].centre[1] + 20
-
-
 def test_the_border_of_the_bone_is_left_out(anatomy):
     body = anatomy.bones == 1
     assert not anatomy.core[:, 20 - anatomy.box[1].start].any()
@@ -106,3 +100,31 @@ def test_too_little_bone_is_nothing_to_compare_with(labels):
 def test_terms_are_the_constant_values_products_and_exponentials():
     (row,) = quadratic(np.array([[0.5, -1.0]]))
     np.testing.assert_allclose(row, [1, 0.5, -1, 0.25, -0.5, 1, np.exp(0.5), np.exp(-1)])
+
+
+def test_smoothing_within_the_core_is_that_of_the_whole_over_that_of_the_core(anatomy):
+    values = np.random.default_rng(3).random(anatomy.core.shape, np.float32) * anatomy.core
+    sigma = (0, 1.6 / 1.2, 1.6 / 1.2)
+    whole = ndimage.gaussian_filter(values.astype(float), sigma)
+    share = ndimage.gaussian_filter(anatomy.core.astype(float), sigma)
+    core = anatomy.core
+    found = anatomy.smoothed(values, 1.6)[core]
+    np.testing.assert_allclose(found, whole[core] / share[core], rtol=1e-5)
+
+
+def test_the_distance_to_the_border_is_the_same_as_without_a_box(anatomy):
+    expected = ndimage.distance_transform_edt(anatomy.bones > 0, sampling=anatomy.spacing)
+    np.testing.assert_allclose(anatomy.edge_mm, expected, rtol=1e-6)
+
+
+def test_depth_from_a_joint_is_the_distance_to_its_nearest_point(anatomy):
+    surface = np.random.default_rng(2).normal((30.0, 0.0, 0.0), (1, 12, 12), (300, 3))
+    bone, free = anatomy.bones > 0, anatomy.bones == 0
+    depth, lateral = _joint_depth({Side.LEFT: surface}, anatomy.points, bone, free)
+    away = np.linalg.norm(anatomy.points[..., None, :] - surface, axis=-1)
+    for part, reach in ((bone, 26.0), (free, 13.0)):
+        near = part & (away.min(axis=-1) < reach - 0.01)
+        assert near.any()
+        np.testing.assert_allclose(depth[near], away.min(axis=-1)[near], atol=1e-3)
+    nearest = surface[np.argmin(away, axis=-1)]
+    assert (anatomy.points[..., 0] > nearest[..., 0])[lateral == 1].all()
