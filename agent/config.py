@@ -152,6 +152,8 @@ class EngineSettings(_Section):
         Of denoising, per cent.
     deadline_ms : float or None
         From an image's last readout: what a network has not finished by then leaves without it.
+    research : bool
+        Allow the configuration "virtual-enhancement", whose images nothing acquired determines.
     """
 
     site: Path = Path("weights")
@@ -161,6 +163,7 @@ class EngineSettings(_Section):
     precision: Literal["fp32", "fp16", "bf16"] | None = None
     strength: float = Field(default=100, ge=0, le=100)
     deadline_ms: float | None = Field(default=None, gt=0)
+    research: bool = False
 
 
 class Settings(BaseSettings):
@@ -187,6 +190,8 @@ class Settings(BaseSettings):
         None, or no destination in it: nothing leaves as DICOM.
     console : ConsoleSettings or None
         Of the page, which is a process of its own. None: nothing is written for it.
+    metrics : MetricsSettings or None
+        None: not served.
     """
 
     model_config = SettingsConfigDict(
@@ -207,6 +212,7 @@ class Settings(BaseSettings):
     dicom: DicomSettings = DicomSettings()
     outbox: OutboxSettings | None = None
     console: ConsoleSettings | None = None
+    metrics: MetricsSettings | None = None
 
     @classmethod
     def settings_customise_sources(
