@@ -11,6 +11,7 @@ import agent.audit_cli
 import agent.backtest_cli
 import agent.cli
 import agent.console.cli
+import agent.doctor_cli
 import agent.keys_cli
 import agent.protocol_cli
 import agent.train_cli
