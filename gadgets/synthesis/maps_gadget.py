@@ -1,6 +1,6 @@
 """Relaxation maps in a chain: contrasts of a multi-delay multi-echo measurement become maps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +57,13 @@ class QuantitativeMaps:
         self._header = header
 
     def __call__(self, items: Iterator[Any]) -> Iterator[Any]:
-        contrasts: dict[int, dict[int, Image]] = {}
+        images = []
         for item in items:
             yield item
-            if isinstance(item, Image) and _is_contrast(item):
-                contrasts.setdefault(item.key.slice, {})[item.key.contrast] = item
+            if isinstance(item, Image):
+                images.append(item)
         try:
-            measured = _measured(contrasts, Acquisition.of(self._header))
+            measured = measured_maps(images, self._header)
         except Unavailable as reason:
             say_unavailable(WHAT, reason)
             return
@@ -75,8 +75,20 @@ def _is_contrast(image: Image) -> bool:
     return image.role is Role.ACQUIRED and image.quantity in ("complex", "magnitude")
 
 
-def _measured(contrasts: dict[int, dict[int, Image]], acquisition: Acquisition) -> MeasuredMaps:
+def measured_maps(images: Iterable[Image], header: Header) -> MeasuredMaps:
+    """Fit maps to all images of a measurement.
+
+    Raises
+    ------
+    Unavailable
+        The measurement is none of several delays and echoes, is not whole, has no noise scan, or
+        relaxation times do not explain it.
+    """
+    acquisition = Acquisition.of(header)
     count = len(acquisition.te_ms)
+    contrasts: dict[int, dict[int, Image]] = {}
+    for image in filter(_is_contrast, images):
+        contrasts.setdefault(image.key.slice, {})[image.key.contrast] = image
     slices = [
         [own[number] for number in sorted(own)]
         for _, own in sorted(contrasts.items())

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gadgets.fft import threads
+from gadgets.items import Image
 from gadgets.stream import Gadget
 from gadgets.synthesis.maps import RelaxationMaps
 from gadgets.synthesis.maps_gadget import MeasuredMaps, QuantitativeMaps
@@ -37,17 +38,20 @@ class Contrast:
     nulled : str
         "" for a spin echo without inversion; "fat" or "csf": the inversion time at which that gives
         no signal.
+    inversion_ms : float or None
+        An inversion time that was chosen.
     """
 
     name: str
     tr_ms: float
     te_ms: float
     nulled: str = ""
+    inversion_ms: float | None = None
 
     def ti_ms(self, maps: RelaxationMaps) -> float | None:
         """Return the inversion time; fat is that of the patient, where it was measured."""
         if not self.nulled:
-            return None
+            return self.inversion_ms
         return null_ti_ms(CSF_T1_MS if self.nulled == "csf" else maps.fat_t1_ms, self.tr_ms)
 
 
@@ -153,22 +157,30 @@ class SyntheticContrasts:
         for item in items:
             if isinstance(item, MeasuredMaps):
                 for contrast in self._contrasts:
-                    yield from self._images(item, contrast)
+                    yield from contrast_images(item, contrast)
             yield item
 
-    def _images(self, measured: MeasuredMaps, contrast: Contrast) -> Iterator[Any]:
-        ti_ms = contrast.ti_ms(measured.maps)
-        volume = synthesise(measured.maps, contrast.tr_ms, contrast.te_ms, ti_ms)
-        times = f"TR {contrast.tr_ms:g}, TE {contrast.te_ms:g} ms"
-        if ti_ms is not None:
-            times += f", TI {ti_ms:.0f} ms (nulls {contrast.nulled})"
-        method = f"synthetic MR {contrast.name} by the signal equations, {times}; {measured.method}"
-        attributes: dict[str, Any] = {
-            "RepetitionTime": contrast.tr_ms,
-            "EchoTime": contrast.te_ms,
-            "GADGETRON_TE": contrast.te_ms,
-            "InversionTime": round(ti_ms or 0.0, 3),
-            "GADGETRON_TI": round(ti_ms or 0.0, 3),
-        }
-        for source, data in measured.split(volume):
-            yield synthetic(source, data, f"synthetic-{contrast.name}", method, attributes)
+
+def contrast_images(measured: MeasuredMaps, contrast: Contrast) -> Iterator[Image]:
+    """Yield the synthetic images of a contrast, one for each source of the maps.
+
+    Raises
+    ------
+    ValueError
+        Times that no sequence can have.
+    """
+    ti_ms = contrast.ti_ms(measured.maps)
+    volume = synthesise(measured.maps, contrast.tr_ms, contrast.te_ms, ti_ms)
+    times = f"TR {contrast.tr_ms:g}, TE {contrast.te_ms:g} ms"
+    if ti_ms is not None:
+        times += f", TI {ti_ms:.0f} ms" + (f" (nulls {contrast.nulled})" * bool(contrast.nulled))
+    method = f"synthetic MR {contrast.name} by the signal equations, {times}; {measured.method}"
+    attributes: dict[str, Any] = {
+        "RepetitionTime": contrast.tr_ms,
+        "EchoTime": contrast.te_ms,
+        "GADGETRON_TE": contrast.te_ms,
+        "InversionTime": round(ti_ms or 0.0, 3),
+        "GADGETRON_TI": round(ti_ms or 0.0, 3),
+    }
+    for source, data in measured.split(volume):
+        yield synthetic(source, data, f"synthetic-{contrast.name}", method, attributes)
