@@ -38,7 +38,7 @@ def _progress() -> Progress:
     )
 
 
-def _command() -> str:
+def command() -> str:
     return shlex.join(["boreside", *(word for word in sys.argv[1:] if word != "--finish")])
 
 
@@ -55,7 +55,7 @@ def _weights(folder: Path | None) -> Path | None:
 
 
 @contextmanager
-def _reporting(name: str, steps: int) -> Iterator[Callable[[int, float], None]]:
+def reporting(name: str, steps: int) -> Iterator[Callable[[int, float], None]]:
     """Show the progress of a training: a bar on a terminal, a line every 100 steps elsewhere."""
     start, mean = time.monotonic(), 0.0
     with _progress() as progress:
@@ -94,14 +94,16 @@ def denoiser(
     recipe = Recipe(seed=seed, steps=Recipe.steps if steps is None else steps)
     if not finish:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        with _reporting("denoiser", recipe.steps) as report:
+        with reporting("denoiser", recipe.steps) as report:
             train(recipe, out, images, device, report, _weights(start_from))
-    print(finish_denoiser(out, recipe, version, held_out, _command()))
+    print(finish_denoiser(out, recipe, version, held_out, command()))
 
 
 @app.command()
 def recon(
-    denoiser: Annotated[Path, typer.Option(help="Folder of the finished denoiser.")],
+    denoiser: Annotated[
+        Path, typer.Option(help="Folder of the finished denoiser, or of an earlier reconstruction.")
+    ],
     out: Out = Path("training"),
     images: Images = None,
     held_out: HeldOut = None,
@@ -118,8 +120,8 @@ def recon(
 
     torch.set_num_threads(threads)
     recipe = Recipe(seed=seed, steps=Recipe.steps if steps is None else steps)
-    with _reporting("recon", recipe.steps) as report:
-        print(make_recon(denoiser, out, images, held_out, version, recipe, _command(), report))
+    with reporting("recon", recipe.steps) as report:
+        print(make_recon(denoiser, out, images, held_out, version, recipe, command(), report))
 
 
 @app.command()
@@ -142,6 +144,24 @@ def labels(
     torch.set_num_threads(threads)
     recipe = Recipe(seed=seed, steps=Recipe.steps if steps is None else steps)
     if not finish:
-        with _reporting("labels", recipe.steps) as report:
+        with reporting("labels", recipe.steps) as report:
             train(recipe, out, data, report, _weights(start_from))
-    print(finish_labels(out, recipe, version, _command()))
+    print(finish_labels(out, recipe, version, command()))
+
+
+@app.command()
+def triage(
+    data: Annotated[Path, typer.Option(help="Folder of `boreside phantoms --exams`.")],
+    out: Out = Path("training"),
+) -> None:
+    """Fit the numbers of triage; no network, no PyTorch."""
+    from engines.engine import load_engine
+    from gadgets.triage_fit import train
+
+    with _progress() as progress:
+        task = progress.add_task("triage", total=len(list(data.glob("*.npz"))), loss=0.0)
+        path = train(
+            data, out, load_engine("labels"), command(),
+            lambda done: progress.update(task, completed=done),
+        )  # fmt: skip
+    print(path)

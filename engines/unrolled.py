@@ -34,6 +34,9 @@ ITERATIONS = 4
 NOTHING_LEFT = 1e-12
 """Squared length, in SNR units, that is not worth a step: its gradient would not be finite."""
 
+BRIGHT_PERCENTILE = 75
+"""Where a magnitude is above it there is an object, not air."""
+
 SLICES, READOUT = 0, 2
 """Axis of an image (z, y, x) which the network's planes are stacked along."""
 
@@ -47,8 +50,8 @@ class Schedule:
     sigma : tuple of float
         For each step, the noise level that the network is told, over that of SENSE.
     weight : tuple of float
-        For each step but the last, the weight of the network's image, times the median variance
-        of the noise of SENSE.
+        For each step but the last, the weight of the network's image, times the variance of the
+        noise of SENSE in the object.
     """
 
     sigma: tuple[float, ...]
@@ -146,14 +149,32 @@ def levels(start: Any, noise_map: Any) -> tuple[float, float]:
     Returns
     -------
     sigma : float
-        Median of the noise map; 1 where it is all zero.
+        `noise_of_object`; 1 where the noise map is all zero.
     scale : float
         99th percentile of the magnitude, at least sigma.
     """
     xp = array_api_compat.array_namespace(start)
-    inside = noise_map[noise_map > 0]
-    sigma = float(xp.median(inside)) if inside.size else 1.0
+    sigma = noise_of_object(start, noise_map) or 1.0
     return sigma, max(float(xp.percentile(xp.abs(start), 99)), sigma)
+
+
+def noise_of_object(image: Any, noise_map: Any) -> float:
+    """Return the median of a noise map in the brightest quarter of an image; 0 where it is zero.
+
+    Air does not count: there SENSE with a prior has next to no noise.
+
+    Parameters
+    ----------
+    image : complex64 or float32 (z, y, x)
+    noise_map : float32 (z, y, x)
+        Zero in the background.
+    """
+    xp = array_api_compat.array_namespace(image)
+    inside = noise_map > 0
+    if not bool(xp.any(inside)):
+        return 0.0
+    magnitude, noise = xp.abs(image[inside]), noise_map[inside]
+    return float(xp.median(noise[magnitude >= xp.percentile(magnitude, BRIGHT_PERCENTILE)]))
 
 
 def _denoised(

@@ -17,6 +17,7 @@ import structlog
 from engines.deadline import Deadlines, Late
 from engines.engine import Engine
 from engines.manifest import Limits, Manifest
+from engines.unrolled import noise_of_object
 from gadgets.items import Image
 
 _log = structlog.get_logger(__name__)
@@ -202,7 +203,7 @@ def noise_and_scale(image: Image, limits: Limits) -> tuple[Any, float]:
     inside = noise > 0
     if not bool(xp.any(inside)):
         raise Refused("the noise map is zero everywhere")
-    sigma = float(xp.median(noise[inside]))
+    sigma = noise_of_object(image.data, noise)
     magnitude = float(xp.percentile(xp.abs(image.data), 99))
     snr = magnitude / sigma
     if not limits.snr[0] <= snr <= limits.snr[1]:

@@ -24,14 +24,14 @@ from engines.training.images import Images
 from engines.training.loop import Averaged, be_nice, learning_rate, load, save
 from engines.training.multicoil import Scan, scan
 from engines.training.prepare import prepare
-from engines.unrolled import Schedule, adjoint, solved
+from engines.unrolled import BRIGHT_PERCENTILE, Schedule, adjoint, solved
 
 CHECKPOINT_STEPS = 100
 AHEAD = 8
 """Steps whose scans are made before they are needed."""
 
 START = Schedule(sigma=(0.8, 0.6, 0.4), weight=(1.0, 2.0))
-"""The schedule to begin with."""
+"""The schedule to begin with after a denoiser."""
 
 NUMBERS_RATE = 20.0
 """Learning rate of its numbers, over that of the network."""
@@ -116,8 +116,12 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return images (batch, y, x), the logarithm of their error, and the scale of the latter."""
     start, noise = batch["start"], batch["noise"]
-    sigma = noise.flatten(1).median(dim=1).values
-    top = torch.quantile(start.abs().flatten(1), 0.99, dim=1)
+    magnitude = start.abs().flatten(1)
+    bright, top = torch.quantile(
+        magnitude, magnitude.new_tensor([BRIGHT_PERCENTILE / 100, 0.99]), dim=1
+    )
+    object_noise = noise.flatten(1).masked_fill(magnitude < bright[:, None], torch.nan)
+    sigma = object_noise.nanmedian(dim=1).values
     scale = torch.maximum(top, sigma)[:, None, None]
     image, log_error = start, noise
     for step, level in enumerate(schedule.sigma):
@@ -157,6 +161,7 @@ def train(
     images: Path | None,
     device: str,
     report: Callable[[int, float], None],
+    begin: Schedule = START,
 ) -> tuple[dict[str, torch.Tensor], Schedule]:
     """Train, or go on with a training; returns the averaged weights and the schedule.
 
@@ -165,7 +170,7 @@ def train(
     architecture : dict
         With ``uncertainty``.
     state : dict
-        The denoiser's weights, to begin with.
+        The weights to begin with: a denoiser's, or an earlier reconstruction's.
     recipe : Recipe
     folder : Path
         Of the checkpoint.
@@ -173,12 +178,14 @@ def train(
     device : str
     report : callable
         Is told every step and its loss.
+    begin : Schedule
+        The schedule to begin with.
     """
     torch.manual_seed(recipe.seed)
     module = build(architecture)
     module.load_state_dict(state, strict=False)
     module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    numbers = torch.nn.Parameter(torch.tensor([*START.sigma, *START.weight], device=device).log())
+    numbers = torch.nn.Parameter(torch.tensor([*begin.sigma, *begin.weight], device=device).log())
     rates = {0: 1.0, 1: NUMBERS_RATE}
     groups: list[dict[str, Any]] = [
         {"params": list(module.parameters())},

@@ -10,7 +10,7 @@ import torch
 from engines.manifest import Limits, parse_manifest
 from engines.nets import build
 from engines.store import arrays_of
-from engines.training.end_to_end import Recipe, train
+from engines.training.end_to_end import START, Recipe, train
 from engines.training.error_map import block_correlation
 from engines.training.export import describe, export
 from engines.training.images import Images
@@ -107,14 +107,18 @@ def make_recon(
     command: str,
     report: Callable[[int, float], None],
 ) -> Path:
-    """Find the schedule, train, measure, export; returns the folder of the weights."""
+    """Train on from a denoiser or an earlier reconstruction, measure, export.
+
+    Returns the folder of the weights.
+    """
     source = parse_manifest((denoiser / "manifest.json").read_bytes())
     arrays = arrays_of((denoiser / "weights.npz").read_bytes())
     state = {name: torch.from_numpy(value) for name, value in arrays.items()}
     folder.mkdir(parents=True, exist_ok=True)
     architecture = {**source.architecture, "uncertainty": True, "limit": MOST_SIGMAS}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    state, schedule = train(architecture, state, recipe, folder, images, device, report)
+    begin = Schedule.of(source.parameters) if source.kind == "regulariser" else START
+    state, schedule = train(architecture, state, recipe, folder, images, device, report, begin)
     state = {name: value.cpu() for name, value in state.items()}
     module = build(architecture)
     module.load_state_dict(state)

@@ -148,3 +148,14 @@ def test_finished_weights_serve_in_the_store(
     }
     outputs = engine.outputs(np.zeros((1, 3, 24, 40), np.float32))
     assert {name: part.shape[1] for name, part in outputs.items()} == {"planes": 2, "log_sigma": 1}
+
+
+def test_an_earlier_reconstruction_can_be_trained_further(tmp_path: Path) -> None:
+    untrained = replace(SMALL, steps=0)
+    begin = Schedule(sigma=(2.5, 1.5, 9.0), weight=(0.5, 1.25))
+    start = {name: value + 0 for name, value in build(ARCHITECTURE).state_dict().items()}
+    state, schedule = end_to_end.train(
+        ARCHITECTURE, start, untrained, tmp_path, None, "cpu", quiet, begin
+    )
+    assert schedule == begin
+    assert all(torch.equal(state[name], value) for name, value in start.items())

@@ -12,6 +12,7 @@ from engines.unrolled import (
     as_planes,
     as_volume,
     consistent,
+    levels,
     planes_across,
     solved,
     unrolled,
@@ -209,6 +210,17 @@ def test_it_can_be_given_up_between_steps() -> None:
             Schedule((1.0, 1.0), (1.0,)),
             check=check,
         )
+
+
+def test_the_noise_is_that_of_the_object_not_of_air() -> None:
+    image, noise = np.full((1, 20, 20), 0.01, np.complex64), np.full((1, 20, 20), 0.05, np.float32)
+    image[0, 5:15, 5:15], noise[0, 5:15, 5:15] = 30j, 1.3
+    noise[0, :, 15:] = 0
+    assert levels(image, noise) == pytest.approx((1.3, 30))
+
+
+def test_without_noise_map_the_noise_is_one() -> None:
+    assert levels(np.ones((1, 4, 4), np.complex64), np.zeros((1, 4, 4), np.float32)) == (1, 1)
 
 
 def test_schedule_of_a_manifest() -> None:
