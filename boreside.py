@@ -15,6 +15,7 @@ import agent.doctor_cli
 import agent.keys_cli
 import agent.protocol_cli
 import agent.train_cli
+import agent.train_synthesis_cli  # adds its commands to those of agent.train_cli
 import scanner.archive_cli
 import scanner.cli
 

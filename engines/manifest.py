@@ -102,7 +102,7 @@ class Manifest(_Model):
 
     name: str = Field(pattern=NAME_PATTERN)
     version: str = Field(pattern=VERSION_PATTERN)
-    kind: Literal["denoiser", "regulariser", "labels"]
+    kind: Literal["denoiser", "regulariser", "labels", "synthesis"]
     architecture: dict[str, Any]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

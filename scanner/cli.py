@@ -184,12 +184,20 @@ def phantoms(
     labels: Annotated[
         bool, typer.Option("--labels", help="Labelled sagittal slices instead of images.")
     ] = False,
+    synthesis: Annotated[
+        bool, typer.Option("--synthesis", help="Slices for synthetic contrasts instead of images.")
+    ] = False,
 ) -> None:
     """Write images of random phantom patients, to train on."""
     if labels:
         from scanner.label_data import write_labelled
 
         write_labelled(folder, count, seed)
+        return
+    if synthesis:
+        from scanner.synthesis_data import write_slices
+
+        write_slices(folder, count, seed)
         return
     from scanner.phantom_images import write_phantoms
 

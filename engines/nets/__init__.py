@@ -5,11 +5,13 @@ from typing import Any
 import torch
 
 from engines.nets.labels import LabelUNet
+from engines.nets.synthesis import SynthesisUNet
 from engines.nets.unet import BiasFreeUNet
 
 _NETWORKS: dict[str, type[torch.nn.Module]] = {
     "bias-free-unet": BiasFreeUNet,
     "label-unet": LabelUNet,
+    "synthesis-unet": SynthesisUNet,
 }
 
 
