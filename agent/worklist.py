@@ -56,22 +56,28 @@ class Worklist:
         """
         with self._lock:
             path = self._folder / f"{uid('worklist', identity.study_uid)}.json"
-            if path.exists():
-                return from_worklist(identity, Dataset.from_json(path.read_text()))
             try:
+                if path.exists():
+                    return from_worklist(identity, Dataset.from_json(path.read_text()))
                 item = self._one(identity)
+                if item is None:
+                    return identity
+                found, text = from_worklist(identity, item), json.dumps(item.to_json_dict())
             except PeerAway as error:
                 log.get().warning("worklist is away: identity is the header's", reason=str(error))
                 return identity
-            if item is None:
+            except Exception as error:
+                # pydicom reads an answer as it is used, and raises whatever it stumbles over.
+                reason = type(error).__name__  # its message may hold a name
+                log.get().warning("worklist: unreadable, identity is the header's", reason=reason)
                 return identity
             part = path.with_suffix(".part")
             with open(part, "w") as file:
-                file.write(json.dumps(item.to_json_dict()))
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
-            return from_worklist(identity, item)
+            return found
 
     def _one(self, identity: Identity) -> Dataset | None:
         items = self.find(

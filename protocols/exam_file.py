@@ -23,6 +23,8 @@ from protocols.trigger import CONDITIONS
 
 MAX_CHARACTERS = 1 << 20
 MAX_DEPTH = 40
+MAX_EVENTS = 20_000
+"""Of a text, as YAML counts: keys, values, beginnings and ends of lists."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where PyYAML has it: the same nodes, ten times faster."""
@@ -86,7 +88,7 @@ def parse(text: str, known: Known | None = None, file: str = "protocol") -> Exam
     root, data = _compose(text, file)
     try:
         # As JSON: lists are tuples and strings are enumerations, but "3" is not 3 nor yes 1.
-        protocol = ExamProtocol.model_validate_json(json.dumps(data, default=str))
+        protocol = ExamProtocol.model_validate_json(data)
     except ValidationError as error:
         found = {_problem(root, dict(e)) for e in _causes(error.errors(include_url=False))}
         raise ProtocolError(file, sorted(found)) from None
@@ -95,7 +97,8 @@ def parse(text: str, known: Known | None = None, file: str = "protocol") -> Exam
     return protocol
 
 
-def _compose(text: str, file: str) -> tuple[yaml.Node, Any]:
+def _compose(text: str, file: str) -> tuple[yaml.Node, str]:
+    """Return the nodes of a text, and its data as JSON."""
     try:
         if problem := _unbounded(text):
             raise ProtocolError(file, [problem])
@@ -105,21 +108,24 @@ def _compose(text: str, file: str) -> tuple[yaml.Node, Any]:
             raise ProtocolError(file, [Problem(1, 1, "expected `key: value` lines of a protocol")])
         if repeated := _repeated(root):
             raise ProtocolError(file, repeated)
-        return root, loader.construct_document(root)
+        return root, json.dumps(loader.construct_document(root), default=str)
     except ProtocolError:
         raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ProtocolError(file, [_problem_at(mark, error.problem or "not YAML")]) from None
-    except (yaml.YAMLError, ValueError) as error:
-        message = f"expected YAML: {str(error).splitlines()[0]}"
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        # PyYAML's constructors raise the last ones for values that only look like a date, say.
+        message = f"expected YAML: {(str(error) or type(error).__name__).splitlines()[0]}"
         raise ProtocolError(file, [Problem(1, 1, message)]) from None
 
 
 def _unbounded(text: str) -> Problem | None:
-    """Find what would let a small text grow without bound, before it is composed."""
+    """Find what would let a small text cost much memory or time, before it is composed."""
     depth = 0
-    for event in yaml.parse(text, _LOADER):
+    for number, event in enumerate(yaml.parse(text, _LOADER)):
+        if number == MAX_EVENTS:
+            return _problem_at(event.start_mark, f"expected at most {MAX_EVENTS} keys and values")
         if isinstance(event, yaml.AliasEvent):
             return _problem_at(event.start_mark, "expected the value itself, not a reference")
         depth += isinstance(event, yaml.CollectionStartEvent)

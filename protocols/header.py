@@ -4,19 +4,32 @@ The XML is read into the `ismrmrd` package's schema classes. What a gadget needs
 gathered in `Encoding`, with the header's gaps filled in the way FIRE and Gadgetron do.
 """
 
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+import math
+import warnings
+from collections.abc import Hashable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 import ismrmrd.xsd as xsd
+from xsdata.exceptions import ConverterWarning
 
 from protocols.errors import HeaderError
 
 Header: TypeAlias = Any
 """`ismrmrd.xsd.ismrmrdHeader`, which carries no types."""
 
+LARGEST = 65535
+"""Of a matrix and its counters: the schema's unsignedShort, and what acquisitions can say."""
+
+warnings.filterwarnings("ignore", category=ConverterWarning)  # it shows values: a patient's, too
+
 
 def parse_header(xml: str) -> Header:
     """Parse an MRD header.
+
+    A value that is not of the schema's type ("60 kg" for a number) counts as missing: what a chain
+    does not need of a header must not cost the images.
 
     Parameters
     ----------
@@ -25,8 +38,8 @@ def parse_header(xml: str) -> Header:
     Raises
     ------
     HeaderError
-        Not MRD XML, or XML with a document type or entities: those are refused unread, because
-        they can expand without bound.
+        Not MRD XML; no encoding that `encodings` could tell; or XML with a document type or
+        entities: those are refused unread, because they can expand without bound.
     """
     if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
         raise HeaderError("MRD header: expected plain XML, got a document type or entities")
@@ -36,9 +49,36 @@ def parse_header(xml: str) -> Header:
         raise HeaderError(
             f"MRD header: expected an <ismrmrdHeader> document, got {xml[:80]!r} ({error})"
         ) from error
+    _drop_unreadable(header)
     if not header.encoding:
         raise HeaderError("MRD header: expected at least one <encoding>, got none")
+    encodings(header)
     return header
+
+
+def _drop_unreadable(part: Any) -> None:
+    """Make None of each value which the schema wants to be no text, and which is one."""
+    kind: Any = type(part)
+    texts = _text_fields(kind)
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, list):
+            value[:] = [item for item in value if field.name in texts or not _is_text(item)]
+        elif field.name not in texts and _is_text(value):
+            setattr(part, field.name, None)
+        for item in value if isinstance(value, list) else [value]:
+            if is_dataclass(item):
+                _drop_unreadable(item)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+@cache
+def _text_fields(kind: Hashable) -> frozenset[str]:
+    hints = get_type_hints(kind)
+    return frozenset(name for name, hint in hints.items() if str in (hint, *get_args(hint)))
 
 
 def header_text(header: Header) -> str:
@@ -102,7 +142,7 @@ def encodings(header: Header) -> tuple[Encoding, ...]:
     Raises
     ------
     HeaderError
-        A matrix or field of view is missing or not positive.
+        A matrix or field of view is missing or not positive, or a number is beyond `LARGEST`.
     """
     return tuple(_encoding(number, e) for number, e in enumerate(header.encoding))
 
@@ -113,7 +153,7 @@ def _encoding(number: int, encoding: Any) -> Encoding:
         if values is None:
             raise HeaderError(f"MRD header: expected {field} in {name} of encoding {number}")
         result = (values.x, values.y, values.z)
-        if min(result) <= 0:
+        if not all(value is not None and 0 < value < math.inf for value in result):
             raise HeaderError(
                 f"MRD header: expected a positive {field} in {name} of encoding {number}, "
                 f"got {result}"
@@ -122,14 +162,24 @@ def _encoding(number: int, encoding: Any) -> Encoding:
 
     def matrix(space: Any, name: str) -> tuple[int, int, int]:
         x, y, z = triple(space, name, "matrixSize")
-        return int(x), int(y), int(z)
+        return whole(x, "matrixSize"), whole(y, "matrixSize"), whole(z, "matrixSize")
+
+    def whole(value: Any, name: str) -> int:
+        if value is None or not 0 <= value <= LARGEST:
+            raise HeaderError(
+                f"MRD header: expected {name} of encoding {number} from 0 to {LARGEST}, "
+                f"got {str(value)[:40]}"
+            )
+        return int(value)
 
     encoded, recon = encoding.encodedSpace, encoding.reconSpace
     limits = {}
     for name in _LIMITS:
         limit = getattr(encoding.encodingLimits, name, None) if encoding.encodingLimits else None
         if limit is not None:
-            limits[name] = Limit(int(limit.minimum), int(limit.maximum), int(limit.center))
+            limits[name] = Limit(
+                *(whole(getattr(limit, end), name) for end in ("minimum", "maximum", "center"))
+            )
     factor = encoding.parallelImaging.accelerationFactor if encoding.parallelImaging else None
     return Encoding(
         encoded_matrix=matrix(encoded, "encodedSpace"),
@@ -138,7 +188,7 @@ def _encoding(number: int, encoding: Any) -> Encoding:
         recon_fov=triple(recon, "reconSpace", "fieldOfView_mm"),
         limits=limits,
         acceleration=(
-            int(factor.kspace_encoding_step_1) if factor else 1,
-            int(factor.kspace_encoding_step_2) if factor else 1,
+            whole(factor.kspace_encoding_step_1, "accelerationFactor") if factor else 1,
+            whole(factor.kspace_encoding_step_2, "accelerationFactor") if factor else 1,
         ),
     )

@@ -38,6 +38,8 @@ from protocols.exam_file import ProtocolError
 STATIC = Path(__file__).parent / "static"
 MOST_PICTURES = 256
 """Of one request."""
+MOST_DIGITS = 15
+"""Of a number in an address: larger ones are none of ours, and more than SQLite takes."""
 ACCOUNTS, AUDIT = "accounts.sqlite", "audit"
 
 
@@ -141,7 +143,7 @@ class Console:
     async def _pictures(self, request: Request, account: Account) -> Response:
         """Pixels of pictures, one after the other, each behind its length (uint32)."""
         numbers = request.query_params.get("of", "").split(",")
-        if len(numbers) > MOST_PICTURES or not all(n.isascii() and n.isdigit() for n in numbers):
+        if len(numbers) > MOST_PICTURES or not all(map(_is_number, numbers)):
             return refuse(400, f"expected of=NUMBER,NUMBER, at most {MOST_PICTURES}")
         parts = [self._reader.pixels(int(number)) or b"" for number in numbers]
         body = b"".join(struct.pack("<I", len(part)) + part for part in parts)
@@ -185,7 +187,7 @@ class Console:
     async def _protocol(self, request: Request, account: Account) -> Response:
         name = request.path_params["name"]
         revision = request.query_params.get("revision", "")
-        if revision.isdigit():
+        if _is_number(revision):
             text = self._workbench.version(name, int(revision))
         else:
             text = await run_in_threadpool(self._workbench.text, name)
@@ -233,6 +235,10 @@ class Console:
         # A report carries its own style sheet and pictures, and no scripts.
         policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
         return FileResponse(path, headers={"Content-Security-Policy": policy})
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def _file(name: str) -> Any:

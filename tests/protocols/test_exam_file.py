@@ -154,7 +154,9 @@ def test_deep_nesting_is_refused_before_it_is_followed(deep: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "lumbar", "\x00", "a: a: a:", "? {a: b}\n: 3", "a: !!python/name:os.system x",
-     "a: " + "[" * 5000 + "]" * 5000, "x" * (2 << 20), "1: 2", "~: 1", "format: .nan"],
+     "a: " + "[" * 5000 + "]" * 5000, "x" * (2 << 20), "1: 2", "~: 1", "format: .nan",
+     # Found by `python -m bench fuzz`: PyYAML's own errors, digits without end, seconds of work.
+     "a: !!timestamp x", "a: 0x" + "f" * 100_000, "a: !!int x", "a: !!binary =", "k: v\n" * 99_000],
 )  # fmt: skip
 def test_what_is_no_protocol_is_refused_with_a_place(text: str) -> None:
     assert all(int(problem.split(":")[0]) >= 1 for problem in problems(text))

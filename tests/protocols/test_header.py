@@ -98,6 +98,39 @@ def test_sizes_must_be_positive(encoded, complaint):
         encodings(parse_header(document(encoding(encoded=encoded))))
 
 
+@pytest.mark.parametrize(
+    ("value", "bad"),
+    [
+        ("<x>512</x>", "<x>5l2</x>"),
+        ("<x>512</x>", "<x>70000</x>"),
+        ("<x>512</x>", "<x>-5</x>"),
+        ("<x>600.0</x>", "<x>NaN</x>"),
+        ("<x>600.0</x>", "<x>INF</x>"),
+        ("<x>600.0</x>", "<x>6OO</x>"),
+        ("<kspace_encoding_step_2>2<", "<kspace_encoding_step_2>*<"),
+        ("<kspace_encoding_step_2>2<", f"<kspace_encoding_step_2>{'9' * 400}<"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(value, bad):
+    """Found by `python -m bench fuzz`: they came through as text, and broke whoever counted."""
+    text = header_text(parse_header(document(encoding())))
+    assert value in text
+    with pytest.raises(HeaderError, match="encoding 0"):
+        parse_header(text.replace(value, bad, 1))
+
+
+def test_what_is_of_another_type_counts_as_missing_and_is_not_shown(capfd):
+    """A weight in words must neither cost the images nor get into a log."""
+    header = parse_header(document(encoding()))
+    header.subjectInformation = ismrmrd.xsd.subjectInformationType(patientWeight_kg=61.5)
+    header.sequenceParameters = ismrmrd.xsd.sequenceParametersType(TR=[500.5, 600.5])
+    text = header_text(header).replace("61.5", "Jane Doe").replace("600.5", "Jane Doe")
+    found = parse_header(text)
+    assert found.subjectInformation.patientWeight_kg is None
+    assert found.sequenceParameters.TR == [500.5]
+    assert "Jane" not in "".join(capfd.readouterr())
+
+
 def test_meta_reads_as_the_ismrmrd_package_reads_it():
     text = meta_text(
         {"DataRole": "Image", "History": ["BORESIDE", "R=2 & more"], "Slope": 0.125, "Flag": 1}

@@ -127,7 +127,8 @@ def test_pictures_come_whole_behind_their_lengths(console):
     (row,) = EventReader(console.events).after(0)
     with console.client(Role.VIEWER) as client:
         body = client.get(f"/api/pictures?of={row.number},999").content
-        assert client.get("/api/pictures?of=../x").status_code == 400
+        for wrong in ("../x", "²", "9" * 30, "9" * 5000, ""):
+            assert client.get(f"/api/pictures?of={wrong}").status_code == 400
     assert body == struct.pack("<I", 24) + data.astype("<u2").tobytes() + struct.pack("<I", 0)
 
 
@@ -152,6 +153,13 @@ def test_a_protocol_is_checked_published_with_reason_and_kept_by_version(console
     assert (console.site / "versions" / "lumbar" / "r2.yaml").read_text() == newer
     assert clicks(console)[-1] == ("engineer", "publish")
     assert not verify(console.audit).problems
+
+
+@pytest.mark.parametrize("revision", ["²", "9" * 5000, "-1", "1.0", ""])
+def test_a_revision_that_is_no_number_is_that_in_force(console, revision):
+    with console.client(Role.ENGINEER) as client:
+        answer = client.get(f"/api/protocols/lumbar?revision={revision}")
+    assert answer.status_code == 200 and "lumbar" in answer.json()["text"]
 
 
 def test_guests_get_in_without_login_where_that_was_asked_for(serve):

@@ -10,8 +10,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import ModalityWorklistInformationFind
 
 from agent.dicom_identity import Identity
 from agent.dicom_settings import WorklistSettings
@@ -102,6 +106,30 @@ def test_a_worklist_that_is_away_or_mute_leaves_the_header_s_identity(tmp_path):
     with worklist(tmp_path, item("A^A", "1.2.3")) as found:
         pass
     assert found.complete(EMPTY) == EMPTY
+
+
+def test_an_answer_that_cannot_be_read_leaves_the_header_s_identity(tmp_path):
+    """Found by `python -m bench fuzz`: pydicom raises as a value is used, not as it comes."""
+    entry = item("A^A", "1.2.3")
+    rows = Tag("Rows")
+    entry[rows] = RawDataElement(rows, "US", 3, b"abc", 0, True, True)
+    entity = AE("RIS")
+    entity.add_supported_context(ModalityWorklistInformationFind)
+    handlers = [(evt.EVT_C_FIND, lambda event: iter([(0xFF00, entry)]))]
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    try:
+        found = Worklist(settings(server.server_address[1]), tmp_path, "BORESIDE").complete(EMPTY)
+    finally:
+        server.shutdown()
+    assert found == EMPTY and not list(tmp_path.iterdir())
+
+
+def test_a_kept_answer_that_was_damaged_leaves_the_header_s_identity(tmp_path):
+    with worklist(tmp_path, item("A^A", "1.2.3")) as found:
+        found.complete(EMPTY)
+        (kept,) = (tmp_path / "answers").iterdir()
+        kept.write_text("{")
+        assert found.complete(EMPTY) == EMPTY
 
 
 def test_an_answer_holds_for_the_whole_study_also_after_a_restart(tmp_path):
