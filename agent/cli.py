@@ -98,14 +98,18 @@ def _serve_stdio(settings: Settings) -> None:
     set_threads(settings.threads)
     spool = Spool(settings.spool)
     with ExitStack() as stack:
-        beside = None
+        beside = ways = None
+        if settings.outbox is not None or settings.console is not None:
+            from agent.ways_out import ways_out
+
+            ways = stack.enter_context(ways_out(settings, spool))
         if settings.exams is not None:
             from agent.exam_service import exams
 
-            beside = stack.enter_context(exams(settings)).beside()
+            beside = stack.enter_context(exams(settings, ways)).beside()
         source = stack.enter_context(open(0, "rb", buffering=0))
         sink = stack.enter_context(open(out, "wb", buffering=0))
-        Session(source, sink, spool, settings, beside=beside).run()
+        Session(source, sink, spool, settings, beside=beside, ways=ways).run()
 
 
 @app.command()
@@ -122,6 +126,7 @@ def recover(
         settings = _settings(config, spool)
     except SettingsError as error:
         raise _give_up(error) from None
+    from agent.recover import dicom_again
     from agent.recover import recover as recover_one
     from agent.spool import Spool
     from gadgets.fft import set_threads
@@ -129,15 +134,29 @@ def recover(
     set_threads(settings.threads)
     folder = Spool(settings.spool)
     failed = False
-    for name in folder.names():
-        if folder.done(name):
-            continue
-        report = recover_one(folder, name, settings, out)
-        if report is None:
-            _console.print(f"{name}: a running session holds it")
-            continue
-        failed |= report.failed
-        _console.print(f"{name}: {report.readouts} readouts, {len(report.images)} images")
+    with ExitStack() as stack:
+        way = None
+        try:
+            if settings.outbox is not None:
+                from agent.ways_out import ways_out
+
+                way = stack.enter_context(ways_out(settings, folder, serve=False)).way
+        except SettingsError as error:
+            raise _give_up(error) from None
+        for name in folder.names():
+            if folder.done(name):
+                continue
+            outgoing = way.recovered(name) if way else None
+            if folder.delivered(name):
+                if outgoing is not None and dicom_again(folder, name, settings, outgoing):
+                    _console.print(f"{name}: its DICOM objects are in the outbox")
+                continue
+            report = recover_one(folder, name, settings, out, outgoing)
+            if report is None:
+                _console.print(f"{name}: a running session holds it")
+                continue
+            failed |= report.failed
+            _console.print(f"{name}: {report.readouts} readouts, {len(report.images)} images")
     raise typer.Exit(1 if failed else 0)
 
 

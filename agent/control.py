@@ -149,6 +149,12 @@ class ControlChannel:
         self._interrupt()
         return withdrawn
 
+    def answer(self, reply: CoverageReply) -> Verdict:
+        """Take an answer that was not given by a console; return whether it counts."""
+        verdict = self._store.record(reply, self._now_s())
+        self._arrived.set()
+        return verdict
+
     def state(self, request: str) -> str | None:
         """Return where a question stands (`ControlStore.state`), None where it was never asked."""
         return self._store.state(request)

@@ -56,12 +56,8 @@ class InBand:
         """Take in what the scanner says; return what is to be answered."""
         match message:
             case CoverageReply():
-                verdict = self._store.record(message, self._now_s())
+                verdict = self.answer(message)
                 counts = verdict is Verdict.COUNTS
-                if counts:
-                    self._open.pop(message.request, None)
-                    self._arrived.set()
-                self._log.info("reply", request=message.request, verdict=str(verdict))
                 detail = WHY_NOT.get(verdict, "")
                 return (Acknowledged(of=message.id, counts=counts, detail=detail),)
             case ExamUpdate():
@@ -69,6 +65,15 @@ class InBand:
             case Acknowledged():
                 self._shown.add(message.of)
         return ()
+
+    def answer(self, reply: CoverageReply) -> Verdict:
+        """Take an answer, whoever gives it; return whether it counts."""
+        verdict = self._store.record(reply, self._now_s())
+        if verdict is Verdict.COUNTS:
+            self._open.pop(reply.request, None)
+            self._arrived.set()
+        self._log.info("reply", request=reply.request, verdict=str(verdict))
+        return verdict
 
     def to_say(self, said: set[str]) -> list[CoverageRequest | Withdraw]:
         """Return what the scanner has not acknowledged, without what was ``said`` already.

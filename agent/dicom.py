@@ -8,13 +8,15 @@ and what fails here is logged and counted, and fails nothing else.
     exam = exams.of(header, measurement)
     sink = exam.sink(measurement, header)
     sink.add(image_message)      # as each image leaves
-    sink.close()                 # after the last one: all objects are in the outbox
+    sink.close()                 # after the last one: all objects are in the outbox (sink.owing)
     exam.labels("t2_tse_sag", label_map, networks)
     exam.findings(exam_findings)
 """
 
 import queue
+import sqlite3
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -46,6 +48,9 @@ Put = Callable[[Dataset], None]
 Lookup = Callable[[Identity], Identity]
 SeriesKey = tuple[int, str, str, str]
 MOST_EXAMS = 8
+WAITING_BYTES = 512 << 20
+"""Of images of one measurement that are no objects yet."""
+LOOK_S = 0.01
 
 
 class DicomExams:
@@ -92,7 +97,12 @@ class DicomExam:
         self._contexts: dict[str, Context] = {}
         self._images: dict[str, list[Dataset]] = {}
 
-    def sink(self, measurement: str, header: Header | None) -> "DicomSink":
+    def sink(
+        self,
+        measurement: str,
+        header: Header | None,
+        ended: "Callable[[DicomSink], None]" = lambda sink: None,
+    ) -> "DicomSink":
         """Begin a measurement.
 
         Parameters
@@ -101,8 +111,10 @@ class DicomExam:
             The spool's name of it. It is in every UID: recovering the same measurement makes the
             same objects, sending the same scan again makes others.
         header : Header or None
+        ended : callable
+            Is told, on the sink's thread, that no more objects will come of it.
         """
-        return DicomSink(self, measurement, header)
+        return DicomSink(self, measurement, header, ended)
 
     def labels(self, series: str, labels: LabelMap, networks: Sequence[str] = ()) -> bool:
         """Write a label map; False where its series is not known or nothing is labelled."""
@@ -184,28 +196,62 @@ class DicomSink:
 
     Attributes
     ----------
+    measurement : str
     errors : list of str
         What could not be written.
+    owing : bool
+        Not all objects have been handed on, and making them anew may help: images were more than
+        may wait, or what takes the objects has no room.
+    complete : bool
+        As `end` was told; False before.
+    done : threading.Event
+        No more objects will come, and `ended` was told.
     """
 
-    def __init__(self, exam: DicomExam, measurement: str, header: Header | None) -> None:
+    def __init__(
+        self,
+        exam: DicomExam,
+        measurement: str,
+        header: Header | None,
+        ended: "Callable[[DicomSink], None]" = lambda sink: None,
+    ) -> None:
+        self.measurement = measurement
         self.errors: list[str] = []
+        self.owing = self.complete = False
+        self.done = threading.Event()
+        self._ended = ended
         self._exam = exam
         self._measurement = measurement
         self._header = header
         self._log = log.get(measurement=measurement)
         self._messages: queue.SimpleQueue[ImageMessage | bool] = queue.SimpleQueue()
+        # Each is counted up by one thread only.
+        self._bytes_in = self._bytes_out = 0
         self._series: dict[SeriesKey, list[Picture]] = defaultdict(list)
         self._acquired: dict[int, list[Dataset]] = defaultdict(list)
         self._thread = threading.Thread(target=self._run, name="dicom", daemon=True)
         self._thread.start()
 
-    def add(self, message: ImageMessage) -> None:
-        """Take an image that left; returns at once."""
+    def add(self, message: ImageMessage, wait: bool = False) -> None:
+        """Take an image that left.
+
+        Parameters
+        ----------
+        message : ImageMessage
+        wait : bool
+            For room, where too many wait. Otherwise it returns at once, and the image is left to be
+            made anew (`owing`).
+        """
+        while self._bytes_in - self._bytes_out > WAITING_BYTES:
+            if not wait:
+                self.owing = True
+                return
+            time.sleep(LOOK_S)
+        self._bytes_in += message.data.nbytes
         self._messages.put(message)
 
-    def close(self, complete: bool = True) -> list[str]:
-        """Wait until every object is handed on; returns `errors`.
+    def end(self, complete: bool = True) -> None:
+        """Take note that no more images will come; returns at once.
 
         Parameters
         ----------
@@ -214,10 +260,23 @@ class DicomSink:
             which want all of a series, are left to that.
         """
         self._messages.put(complete)
+
+    def close(self, complete: bool = True) -> list[str]:
+        """As `end`, and wait until every object is handed on; returns `errors`."""
+        self.end(complete)
         self._thread.join()
         return self.errors
 
     def _run(self) -> None:
+        try:
+            self._write()
+        except Exception as error:
+            self._fail("measurement", error)
+        finally:
+            self._ended(self)
+            self.done.set()
+
+    def _write(self) -> None:
         try:
             context = self._exam._context(self._measurement, self._header)
         except Exception as error:
@@ -233,7 +292,9 @@ class DicomSink:
                 self._take(context, message)
             except Exception as error:
                 self._fail("image", error)
-        if not message:
+            self._bytes_out += message.data.nbytes
+        self.complete = message
+        if not message or self.owing:
             return
         # Acquired series first: the others refer to them.
         order = sorted(self._series, key=lambda key: (key[2] != Role.ACQUIRED, key))
@@ -295,6 +356,7 @@ class DicomSink:
         return [image for number in sorted(slices) for image in self._acquired.get(number, ())]
 
     def _fail(self, what: str, error: Exception) -> None:
+        self.owing |= isinstance(error, OSError | sqlite3.Error)
         self.errors.append(f"{what}: {error}")
         self._log.error("no DICOM object made", of=what, exc_info=error)
 

@@ -20,7 +20,7 @@ from protocols.control import (
 )
 from protocols.control_inband import from_text, to_text
 from protocols.header import Header
-from protocols.mrd_types import Text
+from protocols.mrd_types import ImageMessage, Text
 
 
 class Beside:
@@ -46,6 +46,14 @@ class Beside:
             self._book.take(header, series)
         except Exception as error:
             self._log.error("series not taken", exc_info=error)
+
+    def pages(self, header: Header) -> tuple[ImageMessage, ...]:
+        """Return the exam's latest summary for its scanner, if it is a new one."""
+        try:
+            return self._book.pages(header)
+        except Exception as error:
+            self._log.error("no summary", exc_info=error)
+            return ()
 
     def hear(self, text: Text) -> list[Text] | None:
         """Take a text of the scanner; return the answers, None where it is an ordinary one."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import log
 from agent.audit import Audit
@@ -18,6 +19,8 @@ from agent.control_inband import InBand
 from agent.control_settings import ControlSettings
 from agent.control_store import ControlStore, StoreError
 from agent.coverage import Coverage
+from agent.coverage_channel import Channel
+from agent.coverage_page import Shown
 from agent.coverage_store import CoverageStore
 from agent.exam_beside import Beside
 from agent.exam_settings import ExamSettings
@@ -25,6 +28,9 @@ from agent.exam_worker import Setup, Worker
 from agent.exams import ExamBook
 from protocols.exam_file import ProtocolError
 from protocols.exam_library import library
+
+if TYPE_CHECKING:
+    from agent.ways_out import WaysOut
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,16 @@ class Looking:
 
 
 @contextmanager
-def exams(settings: Settings, setup: Setup | None = None) -> Iterator[Looking]:
+def exams(
+    settings: Settings, ways: "WaysOut | None" = None, setup: Setup | None = None
+) -> Iterator[Looking]:
     """Look at exams, and ask for coverage, until the end.
 
     Parameters
     ----------
     settings : Settings
+    ways : WaysOut or None
+        Where it goes what is seen and asked.
     setup : Setup, optional
         Of the worker; by default what the settings say.
 
@@ -61,10 +71,16 @@ def exams(settings: Settings, setup: Setup | None = None) -> Iterator[Looking]:
         Something of it cannot be had: a protocol, the audit's folder, a file, an address, keys.
     """
     with ExitStack() as stack:
-        yield _run(stack, settings, settings.exams or ExamSettings(), setup)
+        yield _run(stack, settings, settings.exams or ExamSettings(), ways, setup)
 
 
-def _run(stack: ExitStack, settings: Settings, looks: ExamSettings, setup: Setup | None) -> Looking:
+def _run(
+    stack: ExitStack,
+    settings: Settings,
+    looks: ExamSettings,
+    ways: "WaysOut | None",
+    setup: Setup | None,
+) -> Looking:
     control = settings.control or ControlSettings()
     try:
         protocols = {name: entry.protocol for name, entry in library(_folder(looks)).items()}
@@ -80,12 +96,13 @@ def _run(stack: ExitStack, settings: Settings, looks: ExamSettings, setup: Setup
     except (AuditError, ProtocolError, StoreError) as error:
         raise SettingsError(f"exams: {error}") from None
     if setup is None:
-        setup = Setup(settings.engines, settings.threads)
+        setup = Setup(settings.engines, settings.threads, summary=True)
         if not looks.triage:
             setup = replace(setup, triage=None)
     worker = Worker(setup, looks.deadline_s)
     stack.callback(worker.close)
-    book = ExamBook(worker, audit)
+    planned = tuple(step.name for step in protocols[looks.protocol].steps)
+    book = ExamBook(worker, audit, ways, planned)
     channel: ControlChannel | InBand
     if settings.control is None:
         channel = InBand(questions, book.tell)
@@ -94,7 +111,11 @@ def _run(stack: ExitStack, settings: Settings, looks: ExamSettings, setup: Setup
         log.get().info(
             "control channel is open", port=channel.port, telemetry_port=channel.telemetry_port
         )
-    coverage = Coverage(protocols, looks.protocol, settings.site, courses, audit, channel)
+    shown: Channel = channel
+    if ways is not None and ways.page is not None and ways.watch is not None:
+        shown = ways.watch.channel = Shown(channel, ways.page)
+        stack.callback(setattr, ways.watch, "channel", None)
+    coverage = Coverage(protocols, looks.protocol, settings.site, courses, audit, shown)
     coverage.start()
     stack.callback(coverage.close)
     book.start(coverage, channel.publish)

@@ -2,10 +2,12 @@
 
     worker = Worker(Setup(settings.engines, threads=2), deadline_s=60)
     looked = worker.look(Job("exam-7", seen, series, previous))       # raises WorkerFailed
+    pages = worker.pages()                                            # of the summary
     worker.close()
 
-It labels a series, judges its quality, and lets triage conclude. It keeps nothing between two jobs:
-one that crashes or hangs is ended, and the next job gets a new one.
+It labels a series, judges its quality, and lets triage conclude; when that is told, it draws the
+summary. It keeps nothing between two jobs: one that crashes or hangs is ended, and the next job
+gets a new one.
 """
 
 import importlib
@@ -17,13 +19,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import engines, log
 from agent.audit_records import EngineUsed
 from agent.config import EngineSettings
 from gadgets.items import Labelled, LabelMap, Series
 from protocols.findings import ExamFindings, Quality
+
+if TYPE_CHECKING:
+    from gadgets.summary import SummaryPage
 
 NICENESS = 10
 START_S = 60.0
@@ -57,12 +62,15 @@ class Setup:
         Of one numerical step.
     quality, triage : str or None
         Where its functions are, "module:name". No triage: nothing is concluded.
+    summary : bool
+        Whether pages are drawn of what triage concludes.
     """
 
     engines: EngineSettings
     threads: int
     quality: str = "gadgets.quality:quality"
     triage: str | None = "gadgets.triage:triage"
+    summary: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,7 @@ class Worker:
         self._deadline_s = deadline_s
         self._process: Any = None
         self._connection: Connection | None = None
+        self._drawing = False
 
     @property
     def pid(self) -> int | None:
@@ -158,11 +167,26 @@ class Worker:
         ------
         WorkerFailed
         """
+        if self._drawing:
+            self.pages()
         self.start()
         answer = self._answer(self._deadline_s, job)
         if isinstance(answer, str):
             raise WorkerFailed(answer, crashed=False)
+        self._drawing = self._setup.summary and answer.findings is not None
         return answer
+
+    def pages(self) -> "tuple[SummaryPage, ...]":
+        """Return the summary after the latest series; none where there is none, or it failed."""
+        if not self._drawing:
+            return ()
+        self._drawing = False
+        try:
+            pages: tuple[SummaryPage, ...] = self._answer(self._deadline_s)
+        except WorkerFailed as error:
+            log.get(part="exams").error("no summary", reason=str(error))
+            return ()
+        return pages
 
     def close(self) -> None:
         """End the process; whoever waits for an answer of it gets none."""
@@ -228,8 +252,20 @@ def work(connection: Connection, setup: Setup) -> None:
             answer = f"{type(error).__name__}: {error}"
         try:
             connection.send(answer)
+            if setup.summary and isinstance(answer, Looked) and answer.findings is not None:
+                connection.send(_pages(job, answer, answer.findings))
         except OSError:
             return
+
+
+def _pages(job: Job, looked: Looked, findings: ExamFindings) -> "tuple[SummaryPage, ...]":
+    from gadgets.summary import summary
+
+    try:
+        return summary(findings, (*job.seen, Labelled(job.series, looked.labels, looked.quality)))
+    except Exception as error:
+        log.get(exam=job.exam).error("no summary", exc_info=error)
+        return ()
 
 
 class _Tools:

@@ -4,6 +4,7 @@
     book.start(coverage, publish)
     book.take(header, series)             # of any session, when a measurement ends; never waits
     book.tell(update)                     # of a console
+    book.pages(header)                    # of the summary, for the scanner; once
 
 Series of one exam find each other by what its MRD headers have in common; from here on the exam
 goes by a pseudonym. One thread hands them to the worker (`agent.exam_worker`), one at a time, and
@@ -16,17 +17,23 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agent import log
 from agent.audit import Audit
 from agent.audit_records import EngineUsed
 from agent.coverage import IDLE_S, Coverage
+from agent.exam_summary import Summary
 from agent.exam_telemetry import telemetry
 from agent.exam_worker import Job, Looked, Worker, WorkerFailed
 from gadgets.items import Labelled, Series
 from protocols.control import ExamUpdate, Telemetry
 from protocols.findings import ExamFindings
 from protocols.header import Header
+from protocols.mrd_types import ImageMessage
+
+if TYPE_CHECKING:
+    from agent.ways_out import WaysOut
 
 WAITING = 32
 """Series and words of consoles that wait; more series are not looked at."""
@@ -35,6 +42,8 @@ MOST_SERIES = 64
 ATTEMPTS = 2
 """With a worker that crashes."""
 LOOK_OUT_S = 0.25
+MOST_SUMMARIES = 4
+"""Of exams, that wait for a measurement to go to the scanner with."""
 
 
 @dataclass
@@ -45,17 +54,23 @@ class Exam:
     ----------
     name : str
         Pseudonym.
+    planned : tuple of str
+        Names of the steps after which its summary is whole.
     seen : list of Labelled
         Its series in order of completion, without those that could not be looked at.
     findings : ExamFindings or None
         What triage said last.
+    summary : Summary or None
+        What that looks like, as long as it has not left for PACS and page.
     heard_s : float
         When something came last, monotonic clock.
     """
 
     name: str
+    planned: tuple[str, ...] = ()
     seen: list[Labelled] = field(default_factory=list)
     findings: ExamFindings | None = None
+    summary: Summary | None = None
     heard_s: float = field(default_factory=time.monotonic)
 
 
@@ -63,6 +78,7 @@ class Exam:
 class _Arrived:
     exam: str
     series: Series
+    header: Header
 
 
 class ExamBook:
@@ -74,10 +90,23 @@ class ExamBook:
         Stays after `close`, unless it was busy.
     audit : Audit
         Whose pseudonyms exams go by.
+    ways : WaysOut or None
+        Takes labels, findings and summaries on to PACS and page.
+    planned : tuple of str
+        Steps of exams whose console names none.
     """
 
-    def __init__(self, worker: Worker, audit: Audit) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        audit: Audit,
+        ways: "WaysOut | None" = None,
+        planned: tuple[str, ...] = (),
+    ) -> None:
         self._worker = worker
+        self._ways = ways
+        self._planned = planned
+        self._pages: dict[str, tuple[ImageMessage, ...]] = {}
         self._audit = audit
         self._log = log.get(part="exams")
         self._exams: dict[str, Exam] = {}
@@ -98,7 +127,7 @@ class ExamBook:
             self._log.warning("series of no exam: its header names neither study nor patient")
             return
         try:
-            self._waiting.put_nowait(_Arrived(self._audit.pseudonyms.exam(name), series))
+            self._waiting.put_nowait(_Arrived(self._audit.pseudonyms.exam(name), series, header))
         except queue.Full:
             self._log.error("series not looked at: too many wait", series=series.name)
 
@@ -109,6 +138,13 @@ class ExamBook:
         except queue.Full:
             return False
         return True
+
+    def pages(self, header: Header) -> tuple[ImageMessage, ...]:
+        """Return the latest summary of an exam as images for its scanner, if it is a new one."""
+        name = exam_name(header)
+        if name is None or not self._pages:
+            return ()
+        return self._pages.pop(self._audit.pseudonyms.exam(name), ())
 
     def close(self, within_s: float) -> None:
         """Look at what waits, for so long at most, and stop."""
@@ -129,6 +165,8 @@ class ExamBook:
                 item = self._waiting.get(timeout=LOOK_OUT_S)
             except queue.Empty:
                 if self._closing.is_set():
+                    for exam in self._exams.values():
+                        self._hand_on(exam)
                     return
                 self._sweep()
                 continue
@@ -136,24 +174,29 @@ class ExamBook:
                 if isinstance(item, ExamUpdate):
                     self._update(item)
                 else:
-                    self._series(self._exam(item.exam), item.series)
+                    self._series(self._exam(item.exam), item.series, item.header)
             except Exception as error:
                 # The audit cannot be written, say: nothing is concluded then, and nothing asked.
                 self._log.error("exams stumbled", exc_info=error)
 
     def _exam(self, name: str) -> Exam:
         if name not in self._exams:
-            self._exams[name] = Exam(name, findings=self._coverage.findings(name))
+            before = self._coverage.findings(name)
+            self._exams[name] = Exam(name, self._planned, findings=before)
         self._exams[name].heard_s = time.monotonic()
         return self._exams[name]
 
     def _update(self, update: ExamUpdate) -> None:
         name = self._audit.pseudonyms.exam(update.exam)
         self._coverage.tell(name, update)
-        if update.ended:
-            self._exams.pop(name, None)
+        if self._ways is not None and self._ways.page is not None and not update.ended:
+            self._ways.page.planned(name, update.protocol)
+        if (exam := self._exams.get(name)) is not None:
+            exam.planned = update.planned or exam.planned
+            if update.ended:
+                self._hand_on(self._exams.pop(name))
 
-    def _series(self, exam: Exam, series: Series) -> None:
+    def _series(self, exam: Exam, series: Series, header: Header) -> None:
         asked = self._coverage.joined(exam.name, series)
         looked = self._look(exam, series)
         if isinstance(looked, str):
@@ -164,9 +207,13 @@ class ExamBook:
             findings, engines = looked.findings, looked.engines
             exam.findings = findings or exam.findings
         self._report(exam, series, looked, asked)
+        if self._ways is not None and isinstance(looked, Looked) and looked.labels is not None:
+            self._ways.labelled(exam.name, series.name, looked.labels, engines)
         if findings is None:
             return
         self._audit.findings(findings, engines)
+        if self._ways is not None:
+            self._ways.found(findings, engines)
         for finding in findings.findings:
             self._publish(
                 telemetry(
@@ -183,6 +230,22 @@ class ExamBook:
         labels = [one.labels for one in reversed(exam.seen) if one.labels is not None]
         self._coverage.update(findings, labels, series.last_readout_ns)
         self._publish(telemetry("decided", exam.name, series=series.name))
+        if pages := self._worker.pages():
+            self._summarise(exam, Summary.of(pages, findings, engines, header))
+
+    def _summarise(self, exam: Exam, summary: Summary) -> None:
+        exam.summary = summary
+        self._pages[exam.name] = summary.images
+        while len(self._pages) > MOST_SUMMARIES:
+            del self._pages[next(iter(self._pages))]
+        if summary.whole(exam.planned):
+            self._hand_on(exam)
+
+    def _hand_on(self, exam: Exam) -> None:
+        """Let PACS and page have the summary: the exam is complete, or has ended."""
+        summary, exam.summary = exam.summary, None
+        if summary is not None and self._ways is not None:
+            self._ways.summarised(summary)
 
     def _look(self, exam: Exam, series: Series) -> Looked | str:
         """Return what the worker says, or why it says nothing."""
@@ -227,7 +290,7 @@ class ExamBook:
     def _sweep(self) -> None:
         for name, exam in list(self._exams.items()):
             if time.monotonic() - exam.heard_s >= IDLE_S:
-                del self._exams[name]
+                self._hand_on(self._exams.pop(name))
 
 
 def exam_name(header: Header) -> str | None:

@@ -40,6 +40,7 @@ from protocols.mrd_types import (
 
 if TYPE_CHECKING:
     from agent.exam_beside import Beside
+    from agent.outgoing import Outgoing
 
 _CONTROL = (ConfigFile, ConfigText, HeaderText, Text, Query, Response, ErrorText, Close)
 _COUNTERS = ("slice", "contrast", "phase", "repetition", "set")
@@ -110,6 +111,8 @@ class Measurement:
     logger : structlog logger
     beside : Beside or None
         Takes the series when their images have left, and talks in-band about coverage.
+    outgoing : Outgoing or None
+        Takes what has left on to PACS and page.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Measurement:
         arrival: Callable[[Any], Any] | None = None,
         durable_bytes: Callable[[], int] | None = None,
         beside: "Beside | None" = None,
+        outgoing: "Outgoing | None" = None,
     ) -> None:
         self.report = Report()
         self._read = read
@@ -132,6 +136,7 @@ class Measurement:
         self._arrival = arrival
         self._durable_bytes = durable_bytes
         self._beside = beside
+        self._outgoing = outgoing
         self._header: Header | None = None
         self._config: str | None = None
         self._choice_made = False
@@ -155,11 +160,15 @@ class Measurement:
                 self.report.config = self._choose()
                 collect = self._beside is not None and self._header is not None
                 name = self.report.config
+                if self._outgoing is not None:
+                    self._outgoing.begin(self._header, name)
                 gadget = chains.build(name, self._header, self._pixel_type, collect)
                 for item in gadget(concatenate([first], items)):
                     if isinstance(item, ImageMessage):
                         self._deliver(item)
                     elif isinstance(item, Series) and self._beside is not None:
+                        if self._outgoing is not None:
+                            self._outgoing.series(item.name)
                         self._beside.take(self._header, item)
         except PeerGone:
             raise
@@ -168,6 +177,7 @@ class Measurement:
             self._fall_back()
         finally:
             items.close()
+        self._send_pages()
         broken = self._wire_error
         self.report.cut = not self.report.closed and isinstance(broken, TruncatedStream | None)
         if broken is not None:
@@ -208,6 +218,8 @@ class Measurement:
                 report.readouts += len(message) if isinstance(message, ReadoutBlock) else 0
                 report.images_in += isinstance(message, ImageMessage)
                 report.items += 1
+                if self._outgoing is not None:
+                    self._outgoing.came(report.readouts, self._seen)
                 yield message
         except WireError as error:
             self._wire_error = error
@@ -304,6 +316,7 @@ class Measurement:
         return answers is not None
 
     def _deliver(self, image: ImageMessage, unchanged: bool = False) -> None:
+        latency = None
         arrived = self._arrivals.get(_counters(image))
         if arrived is not None:
             latency = round((time.monotonic_ns() - arrived) / 1e6, 3)
@@ -317,15 +330,34 @@ class Measurement:
         self._send(image)
         self.report.images.append(_identity(image))
         self._delivered |= {_identity(image), _counters(image)}
+        if self._outgoing is not None:
+            self._outgoing.image(image, latency)
+
+    def _send_pages(self) -> None:
+        """Send the exam's summary after all images, as a series of its own."""
+        if self._beside is None or self._header is None or not self.report.images:
+            return
+        series = 1 + max(image[0] for image in self.report.images)
+        for page in self._beside.pages(self._header):
+            header = page.header.copy()
+            header["image_series_index"] = series
+            try:
+                self._send(replace(page, header=header))
+            except PeerGone:
+                return  # All that was acquired has left, and PACS and page have the summary, too.
 
     def _say(self, level: str, text: str) -> None:
         """Tell the scanner, which colours a line by its first three letters: DBG, WRN or ERR."""
         self._log.warning(text)
+        if self._outgoing is not None:
+            self._outgoing.say("warning", text)
         self._send(Text(f"{level} {text}"))
 
     def _fail(self, text: str, error: Exception | None = None) -> None:
         self.report.errors.append(text)
         self._log.error(text, exc_info=error)
+        if self._outgoing is not None:
+            self._outgoing.say("error", text)
         self._send(Text(f"ERR {text}"))
 
 

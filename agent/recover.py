@@ -5,9 +5,10 @@ A file that breaks off in the middle of a message is fine: what came whole is re
 bit as it would have been, given the same `threads` (BLAS sums in another order with others).
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import log
 from agent.config import Settings
@@ -16,6 +17,9 @@ from agent.spool import Spool, lock
 from protocols.mrd import Limits, Message, Reader
 from protocols.mrd_hdf5 import write_images
 from protocols.mrd_types import ImageMessage
+
+if TYPE_CHECKING:
+    from agent.outgoing import Outgoing
 
 ATTEMPTS = 3
 
@@ -33,7 +37,13 @@ def pending(spool: Spool) -> list[str]:
     ]
 
 
-def recover(spool: Spool, name: str, settings: Settings, out: Path | None = None) -> Report | None:
+def recover(
+    spool: Spool,
+    name: str,
+    settings: Settings,
+    out: Path | None = None,
+    outgoing: "Outgoing | None" = None,
+) -> Report | None:
     """Reconstruct one measurement of the spool into ``<out>/<name>.h5``, and mark it.
 
     Parameters
@@ -43,28 +53,18 @@ def recover(spool: Spool, name: str, settings: Settings, out: Path | None = None
     settings : Settings
     out : path, optional
         By default the spool's own `results`.
+    outgoing : Outgoing or None
+        Takes the images on to PACS.
 
     Returns
     -------
     Report or None
         None where a running session or another recovery holds the measurement.
     """
-    path = spool.path(name)
-    release = lock(path)
-    if release is None:
-        return None
-    try:
-        with ExitStack() as files:
-            limits = Limits(settings.limits.text_bytes, settings.limits.message_bytes)
-            return reconstruct(
-                lambda: Reader(files.enter_context(open(path, "rb", buffering=0)), limits),
-                spool,
-                name,
-                settings,
-                out,
-            )
-    finally:
-        release()
+    with _reading(spool, name, settings) as read:
+        if read is None:
+            return None
+        return reconstruct(read, spool, name, settings, out, outgoing)
 
 
 def reconstruct(
@@ -73,6 +73,7 @@ def reconstruct(
     name: str,
     settings: Settings,
     out: Path | None = None,
+    outgoing: "Outgoing | None" = None,
 ) -> Report:
     """Reconstruct what ``read`` gives into ``<out>/<name>.h5``, and mark the measurement."""
     folder = out or spool.results
@@ -87,7 +88,7 @@ def reconstruct(
             write_images(part, [message])
 
     logger = log.get(measurement=name)
-    report = Measurement(read, keep, settings.chain, settings.pixel_type, logger).run()
+    report = _run(read, keep, settings, name, outgoing)
     if part.exists():
         part.replace(target)
     if report.empty:
@@ -103,4 +104,65 @@ def reconstruct(
         errors=report.errors,
     )
     logger.info("images kept", images=len(report.images), errors=report.errors)
+    return report
+
+
+def dicom_again(spool: Spool, name: str, settings: Settings, outgoing: "Outgoing") -> bool:
+    """Make the DICOM objects of a measurement anew, whose images have left otherwise.
+
+    Returns
+    -------
+    bool
+        False where a running session or another recovery holds the measurement.
+    """
+    attempts = spool.owed(name) or 0
+    if not spool.path(name).exists():
+        spool.settle(name)
+        return True
+    with _reading(spool, name, settings) as read:
+        if read is None:
+            return False
+        spool.owe(name, attempts + 1)
+        _run(read, lambda message: None, settings, name, outgoing)
+        if spool.owed(name) is not None:  # This attempt has not ended the process.
+            spool.owe(name, attempts)
+    return True
+
+
+@contextmanager
+def _reading(spool: Spool, name: str, settings: Settings) -> Iterator[Callable[[], Reader] | None]:
+    """Hold a measurement, and give what reads it from its beginning; None where another has it."""
+    path = spool.path(name)
+    release = lock(path)
+    if release is None:
+        yield None
+        return
+    limits = Limits(settings.limits.text_bytes, settings.limits.message_bytes)
+    try:
+        with ExitStack() as files:
+            yield lambda: Reader(files.enter_context(open(path, "rb", buffering=0)), limits)
+    finally:
+        release()
+
+
+def _run(
+    read: Callable[[], Reader],
+    send: Callable[[Message], None],
+    settings: Settings,
+    name: str,
+    outgoing: "Outgoing | None",
+) -> Report:
+    """Run a measurement that nobody waits for; its DICOM objects are in the outbox, or owed."""
+    measurement = Measurement(
+        read,
+        send,
+        settings.chain,
+        settings.pixel_type,
+        log.get(measurement=name),
+        outgoing=outgoing,
+    )
+    report = measurement.run()
+    if outgoing is not None:
+        outgoing.end(report, complete=True)
+        outgoing.wait()
     return report

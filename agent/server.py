@@ -17,6 +17,7 @@ from agent.config import Settings, SettingsError
 
 if TYPE_CHECKING:
     from agent.exam_service import Looking
+    from agent.ways_out import WaysOut
 
 REFUSAL_SECONDS = 1.0
 
@@ -39,6 +40,7 @@ class Server:
         self.recovery: threading.Thread | None = None
         self._sessions: set[threading.Thread] = set()
         self._looking: Looking | None = None
+        self._ways: WaysOut | None = None
         self._wake, self._woken = socket.socketpair()
         listen = settings.listen
         self._listeners = [_bind(lambda: _tcp(listen.host, listen.port), f"listen.port {listen}")]
@@ -59,7 +61,8 @@ class Server:
         Raises
         ------
         SettingsError
-            `Settings.chain` does not exist, or exams cannot be looked at as the settings say.
+            `Settings.chain` does not exist, or exams cannot be looked at, or images not handed on,
+            as the settings say.
         """
         self._log.info("listening", host=self.address[0], port=self.address[1])
 
@@ -74,10 +77,14 @@ class Server:
         set_threads(settings.threads)
         self._spool = Spool(settings.spool)
         with ExitStack() as beside:
+            if settings.outbox is not None or settings.console is not None:
+                from agent.ways_out import ways_out
+
+                self._ways = beside.enter_context(ways_out(settings, self._spool))
             if settings.exams is not None:
                 from agent.exam_service import exams
 
-                self._looking = beside.enter_context(exams(settings))
+                self._looking = beside.enter_context(exams(settings, self._ways))
             if recover:
                 self.recovery = threading.Thread(
                     target=self._recover, args=(pending(self._spool),), name="recover", daemon=True
@@ -114,15 +121,19 @@ class Server:
     def _recover(self, names: list[str]) -> None:
         from agent.recover import recover
 
+        ways = self._ways
         for name in names:
             try:
-                recover(self._spool, name, self._settings)
+                outgoing = ways.recovered(name) if ways else None
+                recover(self._spool, name, self._settings, outgoing=outgoing)
             except Exception as error:
                 self._log.error("recovery failed", measurement=name, exc_info=error)
+        if ways is not None:
+            ways.make_good()
 
     def _accept(self, listener: socket.socket) -> None:
         try:
-            peer, _ = listener.accept()
+            peer, address = listener.accept()
         except OSError:
             return  # it went away before we took it
         if peer.family != socket.AF_UNIX:
@@ -136,11 +147,13 @@ class Server:
             self._log.warning("connection refused: limits.connections reached")
             threading.Thread(target=_refuse, args=(peer,), daemon=True).start()
             return
-        thread = threading.Thread(target=self._session, args=(peer,), name="session", daemon=True)
+        thread = threading.Thread(
+            target=self._session, args=(peer, _shown(address)), name="session", daemon=True
+        )
         self._sessions.add(thread)
         thread.start()
 
-    def _session(self, peer: socket.socket) -> None:
+    def _session(self, peer: socket.socket, address: str) -> None:
         from agent.session import Session
 
         try:
@@ -157,11 +170,18 @@ class Server:
                     lambda: _shutdown(peer, socket.SHUT_WR),
                     lambda: _shutdown(peer, socket.SHUT_RDWR),
                     self._looking.beside() if self._looking else None,
+                    self._ways,
+                    address,
                 ).run()
         except Exception as error:
             self._log.error("session did not start", exc_info=error)
         finally:
             self._sessions.discard(threading.current_thread())
+
+
+def _shown(address: object) -> str:
+    """Return who connected, for people."""
+    return str(address[0]) if isinstance(address, tuple) else "this machine"
 
 
 def _shutdown(peer: socket.socket, how: int) -> None:

@@ -22,6 +22,7 @@ from protocols.mrd_write import write
 
 if TYPE_CHECKING:
     from agent.exam_beside import Beside
+    from agent.ways_out import WaysOut
 
 RECEIVE_BYTES = 1 << 20
 LINGER_SECONDS = 5.0
@@ -42,6 +43,10 @@ class Session:
         Ends the connection; whoever waits for bytes is woken.
     beside : Beside or None
         Takes the series, where somebody looks at exams.
+    ways : WaysOut or None
+        Where images go besides the peer.
+    peer : str
+        Who connected, as the console's page may show it.
     """
 
     def __init__(
@@ -53,6 +58,8 @@ class Session:
         end_sending: Callable[[], None] = lambda: None,
         hang_up: Callable[[], None] = lambda: None,
         beside: "Beside | None" = None,
+        ways: "WaysOut | None" = None,
+        peer: str = "",
     ) -> None:
         self._source = source
         self._sink = sink
@@ -63,6 +70,8 @@ class Session:
         self._beside = beside
         self._recording = spool.record()
         self._log = log.get(measurement=self._recording.name)
+        self._ways = ways
+        self._outgoing = ways.measurement(self._recording.name, peer) if ways else None
 
     def run(self) -> None:
         """Serve the connection; nothing that a peer does makes this raise."""
@@ -74,17 +83,26 @@ class Session:
             report, taken = self._measure()
             self._end_sending()
             receiver.join(LINGER_SECONDS if taken else None)
-            if not taken or (report.cut and not report.empty):
-                reconstruct(self._read, self._spool, recording.name, self._settings)
+            again = not taken or (report.cut and not report.empty)
+            self._end_outgoing(report, complete=not again)
+            if again:
+                name = recording.name
+                outgoing = self._ways.recovered(name) if self._ways else None
+                reconstruct(self._read, self._spool, name, self._settings, outgoing=outgoing)
         except Exception as error:
             self._log.error("session failed", exc_info=error)
         finally:
+            self._end_outgoing(report, complete=False)
             self._hang_up()
             receiver.join(LINGER_SECONDS)
             if not receiver.is_alive():
                 recording.close()
             if report.empty:
                 self._spool.remove(recording.name)
+
+    def _end_outgoing(self, report: Report, complete: bool) -> None:
+        if self._outgoing is not None:
+            self._outgoing.end(report, complete, self._recording.durable_bytes)
 
     def _receive(self) -> None:
         recording = self._recording
@@ -119,6 +137,7 @@ class Session:
             recording.arrival,
             lambda: recording.durable_bytes,
             self._beside,
+            self._outgoing,
         )
         try:
             measurement.run()

@@ -155,6 +155,15 @@ class Spool:
         with self._lock:
             self._used += written
 
+    @property
+    def used_bytes(self) -> int:
+        """Of all measurements."""
+        return self._used
+
+    def unfinished(self) -> int:
+        """Return how many measurements nobody has finished, those included that are coming in."""
+        return sum(not path.with_suffix(".json").exists() for path in self.folder.glob("*.mrd"))
+
     def make_room(self) -> bool:
         """Remove the oldest measurement that is done; False where there is none."""
         for name in self.names():
@@ -179,11 +188,15 @@ class Recording:
         self.path = spool.path(name)
         self.failure: SpoolFull | None = None
         self._spool = spool
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._size = 0
         self._memory: int | None = None
         self._split = 0
-        self._size = 0
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._file = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            self._file = os.dup(self._in_memory(error))
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         self._written_back = 0
         self._read_to = 0
         self._ended = False
@@ -245,21 +258,26 @@ class Recording:
                 self._spool.count(written)
                 return written
             except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    raise
-                if not self._spool.make_room():
-                    break
-        if self._memory is None:
-            self._split = os.lseek(self._file, 0, os.SEEK_END)
-            self._memory = os.memfd_create(self.name, os.MFD_CLOEXEC)
-            log.get(measurement=self.name).error("spool is full: measurement is not durable")
-        allowed = self._spool.settings.memory_bytes - os.lseek(self._memory, 0, os.SEEK_CUR)
+                if error.errno in _NO_ROOM and self._spool.make_room():
+                    continue
+                self._in_memory(error)
+        memory = self._in_memory(None) if self._memory is None else self._memory
+        allowed = self._spool.settings.memory_bytes - os.lseek(memory, 0, os.SEEK_CUR)
         if allowed <= 0:
             raise SpoolFull(
                 f"expected room for {len(view)} more bytes in the spool or in memory, got none: "
                 "free the disk, or raise spool.max_bytes"
             )
-        return os.write(self._memory, view[:allowed])
+        return os.write(memory, view[:allowed])
+
+    def _in_memory(self, error: OSError | None) -> int:
+        """Go on in memory: the disk has no room, or does not work."""
+        if self._size:
+            self._split = os.lseek(self._file, 0, os.SEEK_END)
+        self._memory = os.memfd_create(self.name, os.MFD_CLOEXEC)
+        reason = "spool.max_bytes" if error is None else os.strerror(error.errno or 0)
+        log.get(measurement=self.name).error("measurement is not durable", reason=reason)
+        return self._memory
 
     def end(self, failure: SpoolFull | None = None) -> None:
         """No more bytes will come, or will be taken."""

@@ -6,7 +6,7 @@ stack of slices, on the recon matrix: the very pixels that left.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,12 +75,9 @@ class CollectSeries:
     def _series(self, name: str, images: Sequence[Image]) -> list[Series]:
         key = images[0].key
         encoding = self._encodings[key.encoding]
-        parts = [name]
-        for word in ("contrast", "repetition", "phase", "set"):
-            if count := getattr(key, word):
-                parts.append(f"{'echo' if word == 'contrast' else word} {count + 1}")
+        named = series_name(name, key._asdict())
         return [
-            _stacked(" ".join(parts), weighting(self._header, key.contrast), run, encoding)
+            _stacked(named, weighting(self._header, key.contrast), run, encoding)
             for run in _even_runs(images)
         ]
 
@@ -99,6 +96,15 @@ def step_name(header: Header) -> str:
     name = (about.protocolName or about.seriesDescription or "") if about else ""
     name = "".join(letter for letter in name if letter.isprintable()).strip()
     return name[:LONGEST_NAME] or "series"
+
+
+def series_name(step: str, counters: Mapping[str, int]) -> str:
+    """Return the name of a stack of a step's images, by their MRD counters."""
+    parts = [step]
+    for word in ("contrast", "repetition", "phase", "set"):
+        if count := counters[word]:
+            parts.append(f"{'echo' if word == 'contrast' else word} {count + 1}")
+    return " ".join(parts)
 
 
 def weighting(header: Header, contrast: int = 0) -> str:

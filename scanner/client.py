@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.meta import parse_meta
 from protocols.mrd import Message, Reader, Sink, Source
 from protocols.mrd_types import (
     ENCODING_COUNTERS,
@@ -75,6 +76,8 @@ class Received:
     images : list of ImageMessage
     image_ns : list of int
         When each image had come.
+    pages : list of ImageMessage
+        Of a summary: pictures to be read, not images of the measurement.
     texts : list of str
         Log lines and errors of the server.
     readouts : SENT (N)
@@ -85,6 +88,7 @@ class Received:
 
     images: list[ImageMessage] = field(default_factory=list)
     image_ns: list[int] = field(default_factory=list)
+    pages: list[ImageMessage] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     readouts: NDArray[Any] = field(default_factory=lambda: np.zeros(0, SENT))
     closed: bool = False
@@ -286,8 +290,12 @@ class _Session:
         try:
             for item in Reader(self._wire):
                 if isinstance(item, ImageMessage):
-                    received.image_ns.append(time.monotonic_ns())
-                    received.images.append(item)
+                    now_ns = time.monotonic_ns()
+                    if parse_meta(item.attributes).get("BoresideQuantity") == "summary":
+                        received.pages.append(item)
+                    else:
+                        received.image_ns.append(now_ns)
+                        received.images.append(item)
                 elif isinstance(item, Text | ErrorText):
                     received.texts.append(item.text)
                 elif isinstance(item, Close):

@@ -1,5 +1,13 @@
 """Fixtures that every room's tests may use."""
 
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +81,103 @@ class TinyNetwork:
 def tiny_network() -> TinyNetwork:
     """Networks small enough to be made in a test."""
     return TinyNetwork()
+
+
+class Orthanc:
+    """Debian's PACS, with a folder of its own; it knows BORESIDE, and calls it back.
+
+    Attributes
+    ----------
+    dicom, http, calls_back : int
+        Its ports, and the one where it tells what it commits itself to.
+    """
+
+    START_S = 120
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.dicom, self.http, self.calls_back = _free_port(), _free_port(), _free_port()
+        folder.mkdir()
+        self._program = program
+        self._configuration = folder / "orthanc.json"
+        self._configuration.write_text(
+            json.dumps(
+                {
+                    "Name": "test",
+                    "StorageDirectory": str(folder / "storage"),
+                    "IndexDirectory": str(folder / "index"),
+                    "Plugins": [],
+                    "DicomAet": "ORTHANC",
+                    "DicomPort": self.dicom,
+                    "HttpPort": self.http,
+                    "RemoteAccessAllowed": False,
+                    "AuthenticationEnabled": False,
+                    "DicomCheckCalledAet": True,
+                    "DicomModalities": {"boreside": ["BORESIDE", "127.0.0.1", self.calls_back]},
+                }
+            )
+        )
+
+    @contextmanager
+    def running(self) -> Iterator["Orthanc"]:
+        process = subprocess.Popen(
+            [self._program, str(self._configuration)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            deadline = time.monotonic() + self.START_S
+            while True:
+                try:
+                    self.get("/system")
+                    break
+                except OSError:
+                    assert process.poll() is None and time.monotonic() < deadline, "no Orthanc"
+                    time.sleep(0.05)
+            yield self
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=30) as answer:
+            return bytes(answer.read())
+
+    def instances(self) -> dict[str, Any]:
+        """Return the objects that it has, by SOP Instance UID."""
+        from pydicom import dcmread
+        from pydicom.filebase import DicomBytesIO
+
+        files = [self.get(f"/instances/{n}/file") for n in json.loads(self.get("/instances"))]
+        read = [dcmread(DicomBytesIO(raw)) for raw in files]
+        return {str(dataset.SOPInstanceUID): dataset for dataset in read}
+
+    def find(self, study: str) -> list[Any]:
+        """Return the series of a study, as C-FIND has them."""
+        from pydicom.dataset import Dataset
+        from pynetdicom import AE
+        from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as Find
+
+        entity = AE("BORESIDE")
+        entity.add_requested_context(Find)
+        association = entity.associate("127.0.0.1", self.dicom, ae_title="ORTHANC")
+        keys = Dataset()
+        keys.QueryRetrieveLevel = "SERIES"
+        keys.StudyInstanceUID = study
+        keys.SeriesInstanceUID = keys.SeriesDescription = keys.PatientName = ""
+        found = [item for _, item in association.send_c_find(keys, Find) if item is not None]
+        association.release()
+        return found
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def orthanc_server(tmp_path: Path) -> Callable[[], Orthanc]:
+    """Make an Orthanc that does not run yet, or skip."""
+    program = shutil.which("Orthanc")
+    if program is None:
+        pytest.skip("Orthanc is not on this machine (apt-get install orthanc)")
+    return lambda: Orthanc(program, tmp_path / "orthanc")

@@ -1,4 +1,4 @@
-"""A marked point of a phantom is at the same patient coordinate in MRD and in DICOM.
+"""A marked point of a phantom is at the same patient coordinate in MRD, in DICOM and on the page.
 
 A ball lies at a known place, is scanned obliquely by the virtual scanner, reconstructed by the
 agent's own chain, and its centre found in DICOM's coordinates alone.
@@ -12,7 +12,8 @@ import pytest
 from agent import chains
 from agent.dicom import DicomExam
 from agent.dicom_settings import DicomSettings
-from protocols.geometry import volume
+from agent.events import EventReader, Events
+from protocols.geometry import Volume, volume
 from protocols.header import parse_header
 from protocols.mrd_types import ImageMessage
 from scanner.sequence import Geometry, NoiseScan, Protocol, Sampling, TurboSpinEcho
@@ -118,3 +119,29 @@ def test_a_marked_point_is_where_it_is_within_half_a_millimetre(scanned, objects
     in_dicom, in_mrd = centre(list(dicom_frames(out))), centre(list(mrd_slices(messages)))
     assert np.linalg.norm(in_dicom - in_mrd) < 0.01
     assert np.linalg.norm(in_dicom - PLACE) <= 0.5, in_dicom - PLACE
+
+
+def test_the_console_page_has_the_point_at_the_same_place(scanned, tmp_path):
+    _, messages = scanned
+    with Events(tmp_path) as events:
+        for message in messages:
+            events.picture("exam", "marked", message)
+    reader = EventReader(tmp_path)
+    pictures = [row.event for row in reader.after(0) if row.kind == "picture"]
+    reader.close()
+
+    def shown():
+        for picture in pictures:
+            pixels = np.frombuffer((tmp_path / "pictures" / picture.file).read_bytes(), "<u2")
+            values = pixels.reshape(picture.shape)[0] * picture.slope
+            where = Volume(
+                np.array(picture.position),
+                np.array(picture.directions),
+                picture.shape,
+                np.array(picture.spacing),
+            )
+            yield values, lambda y, x, where=where: where.point(0, y, x)
+
+    on_page, in_mrd = centre(list(shown())), centre(list(mrd_slices(messages)))
+    assert np.linalg.norm(on_page - in_mrd) < 0.01
+    assert np.linalg.norm(on_page - PLACE) <= 0.5, on_page - PLACE
