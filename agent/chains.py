@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from agent import engines, fire
+from agent.exams import exam_name
 from gadgets.denoise import Denoise
 from gadgets.finish import Finish
 from gadgets.noise import Prewhiten
@@ -19,13 +22,23 @@ from gadgets.reconstruct import Reconstruct
 from gadgets.series import CollectSeries
 from gadgets.sort import Sort
 from gadgets.stream import Gadget, chain
+from gadgets.synthesis.exam_contrasts import SyntheticStir, VirtualEnhancement
 from gadgets.synthesis.fracture import Fracture
+from gadgets.synthesis.known_fat import KnownFat, RememberFat
 from gadgets.synthesis.marks import BurnIn
+from gadgets.synthesis.stacks import Memory
+from gadgets.synthesis.synthetic_ct import SyntheticCt
 from gadgets.synthesis.synthetic_mr import synthetic_mr
 from gadgets.synthesis.water_fat_gadget import WaterFat
 from protocols.header import Header
 
+_log = structlog.get_logger(__name__)
+
 Builder = Callable[[Header | None, str], Gadget]
+
+
+_stacks = Memory()
+"""Of the exams that are going on, in this process: what one measurement needs of another."""
 
 
 def _swallow(items: Iterator[Any]) -> Iterator[Any]:
@@ -39,11 +52,13 @@ def _swallow(items: Iterator[Any]) -> Iterator[Any]:
 class Chain:
     """As `gadgets.conventional`, with these gadgets between sorting and finishing (a builder).
 
-    Synthetic images get their mark at the end, whatever made them.
+    What is made of several measurements of an exam comes after the series. Synthetic images get
+    their mark at the end, whatever made them.
     """
 
     reconstruct: Callable[[Header], list[Gadget]]
     maps: tuple[str, ...] = ()
+    of_exam: Callable[[Header], list[Gadget]] = lambda header: []
 
     def __call__(self, header: Header | None, pixel_type: str, collect: bool = False) -> Gadget:
         if header is None:
@@ -51,7 +66,8 @@ class Chain:
         first: list[Gadget] = [Prewhiten(header), TransformReadout(header), Sort(header)]
         series: list[Gadget] = [CollectSeries(header)] if collect else []
         last = Finish(header, pixel_type=pixel_type, maps=self.maps)
-        return chain([*first, *self.reconstruct(header), *series, last, BurnIn()])
+        of_exam = self.of_exam(header)
+        return chain([*first, *self.reconstruct(header), *series, *of_exam, last, BurnIn()])
 
 
 def _conventional(method: str, maps: tuple[str, ...] = ()) -> Chain:
@@ -72,7 +88,8 @@ def _dl(header: Header) -> list[Gadget]:
 
 
 def _dixon(header: Header) -> list[Gadget]:
-    return [Reconstruct("sense", header, noise_maps=True), WaterFat(header)]
+    remember = RememberFat(exam_name(header), _stacks)
+    return [Reconstruct("sense", header, noise_maps=True), WaterFat(header), remember]
 
 
 def _fracture(header: Header) -> list[Gadget]:
@@ -80,7 +97,28 @@ def _fracture(header: Header) -> list[Gadget]:
 
 
 def _synthetic_mr(header: Header) -> list[Gadget]:
-    return [Reconstruct("sense", header, noise_maps=True), *synthetic_mr(header)]
+    fat = KnownFat(exam_name(header), _stacks)
+    return [Reconstruct("sense", header, noise_maps=True), *synthetic_mr(header, fat)]
+
+
+def _synthetic_ct(header: Header) -> list[Gadget]:
+    return [*_dixon(header), SyntheticCt(engines.engine("ct", header))]
+
+
+def _synthetic_stir(header: Header) -> list[Gadget]:
+    return [SyntheticStir(header, exam_name(header), _stacks, engines.engine("stir", header))]
+
+
+def _virtual_enhancement(header: Header) -> list[Gadget]:
+    if not engines.used().research:
+        _log.warning("no virtual contrast enhancement: engines.research is off")
+        return []
+    engine = engines.engine("enhancement", header)
+    return [VirtualEnhancement(header, exam_name(header), _stacks, engine)]
+
+
+def _sense(header: Header) -> list[Gadget]:
+    return [Reconstruct("sense", header, noise_maps=True)]
 
 
 CHAINS: dict[str, Builder] = {
@@ -95,8 +133,14 @@ CHAINS: dict[str, Builder] = {
     "null": lambda header, pixel_type: _swallow,
     "savedataonly": lambda header, pixel_type: _swallow,
     "simplefft": lambda header, pixel_type: fire.simplefft(header),
+    "synthetic-ct": Chain(_synthetic_ct),
     "synthetic-mr": Chain(_synthetic_mr),
+    "synthetic-stir": Chain(_sense, of_exam=_synthetic_stir),
+    "virtual-enhancement": Chain(_sense, of_exam=_virtual_enhancement),
 }
+
+SILENT = ("null", "savedataonly")
+"""Take data and send nothing."""
 
 
 def build(name: str, header: Header | None, pixel_type: str, collect: bool = False) -> Gadget:

@@ -16,6 +16,7 @@ be further off.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ ACQUIRED = {
     "pdw": TurboSpinEcho(4000.0, 20.0, 10.0, (150.0,) * 6, 250.0),
     "stir": TurboSpinEcho(4500.0, 50.0, 10.0, (150.0,) * 14, 250.0, ti_ms=250.0),
 }
+STIR_TI_MS = {1.5: 215.0, 3.0: 250.0}
+"""Of the field, not of the patient, as at a scanner: the phantom's fat is nulled about there."""
 QUANTITATIVE = Acquisition(
     delays_ms=tuple(delay for delay in DELAYS_MS for _ in ECHOES_MS),
     te_ms=ECHOES_MS * len(DELAYS_MS),
@@ -74,6 +77,7 @@ class Patient:
     Attributes
     ----------
     quantitative : float64 (contrast, z, y, x)
+    sequences : dict of TurboSpinEcho
     acquired : dict of float64 (z, y, x)
     fat_fraction : float32 (z, y, x)
     body : bool (z, y, x)
@@ -82,7 +86,10 @@ class Patient:
     def __init__(self, number: int) -> None:
         rng = np.random.default_rng((HELD_OUT, number))
         spine = LumbarSpine(random_parameters(rng))
-        self._table = varied_tissue_table(float(rng.choice([1.5, 3.0])), rng)
+        field_t = float(rng.choice([1.5, 3.0]))
+        self._table = varied_tissue_table(field_t, rng)
+        stir = replace(ACQUIRED["stir"], ti_ms=STIR_TI_MS[field_t])
+        self.sequences = {**ACQUIRED, "stir": stir}
         phase, offset = rng.uniform(0, 2 * np.pi, 2), rng.uniform(-0.05, 0.05)
         self._planes = [
             _Plane(spine, (z - SLICES // 2) * APART_MM + depth, phase, offset)
@@ -95,7 +102,7 @@ class Patient:
             [self._image(_prepared(contrast)) for contrast in range(len(QUANTITATIVE.te_ms))]
         )
         self.acquired = {
-            name: np.abs(self._image(_turbo(sequence))) for name, sequence in ACQUIRED.items()
+            name: np.abs(self._image(_turbo(sequence))) for name, sequence in self.sequences.items()
         }
         whole = self._density(lambda fat: np.ones_like(fat))
         part = self._density(lambda fat: fat) / np.maximum(whole, 1e-6)
@@ -231,7 +238,7 @@ def score(
     pixel = WIDTH_MM / MATRIX
     maps = fit_maps(images, QUANTITATIVE, 1.0, fat, (APART_MM, pixel, pixel))
     scores = {}
-    for name, sequence in ACQUIRED.items():
+    for name, sequence in patient.sequences.items():
         truth = patient.acquired[name] * scale
         made = synthesise(maps, sequence.tr_ms, sequence.te_ms, sequence.ti_ms)
         again = truth + rng.standard_normal(truth.shape) + 1j * rng.standard_normal(truth.shape)

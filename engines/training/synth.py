@@ -39,10 +39,10 @@ class Recipe:
 
     task: str
     seed: int = 1
-    steps: int = 2400
+    steps: int = 1200
     batch: int = 4
     crop: int = 96
-    peak_rate: float = 1.5e-3
+    peak_rate: float = 3e-3
     channels: tuple[int, ...] = (24, 40, 72)
     blocks: tuple[int, ...] = (1, 1, 2)
 

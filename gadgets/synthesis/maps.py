@@ -18,6 +18,8 @@ from gadgets.synthesis.marks import Unavailable
 FAT_T1_MS, FAT_T2_MS = 382.0, 68.0
 """Subcutaneous fat at 3 T (de Bazelaire et al., Radiology 230 (2004) 652-659): used where the
 patient's own fat cannot be measured."""
+WATER_T1_MS, WATER_T2_MS = 1000.0, 40.0
+"""Of what water there is among fat."""
 FAT_VOXELS = 100
 """Fewest voxels of almost pure fat which tell the relaxation times of the patient's fat."""
 PURE_FAT = 0.9
@@ -123,8 +125,11 @@ def fit_maps(
     if fat is not None:
         pure = first.valid & (fat[there] > PURE_FAT)
         if pure.sum() >= FAT_VOXELS:
-            fat_t1 = float(np.median(first.t1_ms[pure]))
-            fat_t2 = float(np.median(first.t2_ms[pure]))
+            # Here water is what is known: even a twentieth of it would shift the null of fat.
+            water = Mixture(1 - fat[there][pure], WATER_T1_MS, WATER_T2_MS)
+            own = fit_voxels(voxels[:, pure], own_sigma[pure], acquisition, magnitude, water)
+            fat_t1 = float(np.median(own.t1_ms[own.valid]))
+            fat_t2 = float(np.median(own.t2_ms[own.valid]))
         mixture = Mixture(fat[there], fat_t1, fat_t2)
         first = fit_voxels(voxels, own_sigma, acquisition, magnitude, mixture)
     smooth = _smooth_efficiency(first, own_sigma, there, spacing_mm)

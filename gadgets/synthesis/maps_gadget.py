@@ -1,6 +1,6 @@
 """Relaxation maps in a chain: contrasts of a multi-delay multi-echo measurement become maps."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,12 @@ from gadgets.synthesis.marks import Unavailable, computed, say_unavailable
 from protocols.header import Header
 
 WHAT = "relaxation maps and synthetic contrasts"
+
+KnowsFat = Callable[[Sequence[Image]], np.ndarray | None]
+
+
+def unknown_fat(sources: Sequence[Image]) -> None:
+    """Know no fat fraction: one tissue in each voxel."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,13 @@ class QuantitativeMaps:
     ----------
     header : Header
         TE and TI have one value for each contrast.
+    fat : callable
+        Takes the slices, returns their fat fraction, 0 to 1 (z, y, x), or None
+        (`gadgets.synthesis.known_fat`).
     """
 
-    def __init__(self, header: Header) -> None:
-        self._header = header
+    def __init__(self, header: Header, fat: KnowsFat = unknown_fat) -> None:
+        self._header, self._fat = header, fat
 
     def __call__(self, items: Iterator[Any]) -> Iterator[Any]:
         images = []
@@ -63,7 +72,7 @@ class QuantitativeMaps:
             if isinstance(item, Image):
                 images.append(item)
         try:
-            measured = measured_maps(images, self._header)
+            measured = measured_maps(images, self._header, self._fat)
         except Unavailable as reason:
             say_unavailable(WHAT, reason)
             return
@@ -75,8 +84,17 @@ def _is_contrast(image: Image) -> bool:
     return image.role is Role.ACQUIRED and image.quantity in ("complex", "magnitude")
 
 
-def measured_maps(images: Iterable[Image], header: Header) -> MeasuredMaps:
+def measured_maps(
+    images: Iterable[Image], header: Header, known_fat: KnowsFat = unknown_fat
+) -> MeasuredMaps:
     """Fit maps to all images of a measurement.
+
+    Parameters
+    ----------
+    images : iterable of Image
+    header : Header
+    known_fat : callable
+        See `QuantitativeMaps`.
 
     Raises
     ------
@@ -113,12 +131,16 @@ def measured_maps(images: Iterable[Image], header: Header) -> MeasuredMaps:
     depth, rows, columns = sources[0].data.shape
     width, height, thickness = sources[0].field_of_view
     spacing = (thickness / depth, height / rows, width / columns)
-    maps = fit_maps(data, acquisition, noise, spacing_mm=spacing)
+    fat = known_fat(sources)
+    maps = fit_maps(data, acquisition, noise, fat, spacing_mm=spacing)
     delays = ", ".join(f"{ms:g}" for ms in sorted(set(acquisition.delays_ms)))
     echoes = ", ".join(f"{ms:g}" for ms in sorted(set(acquisition.te_ms)))
+    voxel = "one tissue in each voxel"
+    if fat is not None:
+        voxel = f"water and known fat (T1 {maps.fat_t1_ms:.0f}, T2 {maps.fat_t2_ms:.0f} ms)"
     method = (
         "maps by non-linear least squares (signal equations of Warntjes 2008, extended phase"
-        f" graphs), one tissue in each voxel, of delays {delays} ms and echoes {echoes} ms"
+        f" graphs), {voxel}, of delays {delays} ms and echoes {echoes} ms"
     )
     return MeasuredMaps(maps, sources, method)
 

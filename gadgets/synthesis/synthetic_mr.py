@@ -18,7 +18,7 @@ from gadgets.fft import threads
 from gadgets.items import Image
 from gadgets.stream import Gadget
 from gadgets.synthesis.maps import RelaxationMaps
-from gadgets.synthesis.maps_gadget import MeasuredMaps, QuantitativeMaps
+from gadgets.synthesis.maps_gadget import KnowsFat, MeasuredMaps, QuantitativeMaps, unknown_fat
 from gadgets.synthesis.marks import synthetic
 from protocols.header import Header
 
@@ -134,12 +134,18 @@ def _spin_echo(
     return np.asarray(recovered)
 
 
-def synthetic_mr(header: Header) -> list[Gadget]:
+def synthetic_mr(header: Header, fat: KnowsFat = unknown_fat) -> list[Gadget]:
     """Return what stands between reconstruction and finishing of a quantitative measurement.
 
     `gadgets.synthesis.marks.BurnIn` stands after finishing.
+
+    Parameters
+    ----------
+    header : Header
+    fat : callable
+        See `QuantitativeMaps`.
     """
-    return [QuantitativeMaps(header), SyntheticContrasts()]
+    return [QuantitativeMaps(header, fat), SyntheticContrasts()]
 
 
 class SyntheticContrasts:
