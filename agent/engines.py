@@ -58,6 +58,7 @@ def engine(name: str, header: "Header") -> "Engine":
 
     It has been warmed up for the images of a measurement: this happens before its first readout.
     """
+    from engines.deadline import Deadlines
     from engines.engine import engine_or_reason
 
     found = engine_or_reason(
@@ -68,7 +69,9 @@ def engine(name: str, header: "Header") -> "Engine":
     )
     if found.manifest is not None:
         try:
-            found.warm_up(_shapes(header, found.manifest))
+            # Like every run: an engine that hangs here must not keep a measurement waiting.
+            shapes = _shapes(header, found.manifest)
+            Deadlines().run(lambda check: found.warm_up(shapes), None)
         except Exception as error:
             _log.warning("engine not warmed up", engine=name, reason=str(error))
     return found

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gadgets.fft import ifftc
+from gadgets.frame_memory import frame_bytes
 from gadgets.stream import Gadget
 from protocols.header import Encoding, Header, encodings
 from protocols.meta import Value, meta_text, parse_meta
@@ -240,6 +241,7 @@ def _line_positions(block: ReadoutBlock, encoding: Encoding | None) -> _Position
     backwards = (headers["flags"] & np.uint64(AcquisitionFlag.IS_REVERSE)) != 0
     if backwards.any():
         samples = np.where(backwards[:, None, None], samples[..., ::-1], samples)
+    frame_bytes(1, nz, ny, nx)
     start = min(max(nx // 2 - int(headers["center_sample"][0]), 0), nx - count)
     flat, first, repeats = np.unique(z * ny + y, return_index=True, return_counts=True)
     if repeats.max() > 1:

@@ -63,6 +63,8 @@ class Report:
         What came: messages with data (a block counts as one), readouts, images.
     images : list of tuple
         Series, index, slice, contrast, phase, repetition and set of every image that left.
+    fallbacks : int
+        Images that left by a plainer way than was asked for.
     latency_ms : list of float
         From the arrival of an image's last readout to the image's departure.
     closed : bool
@@ -84,6 +86,7 @@ class Report:
     cut: bool = False
     failed: bool = False
     errors: list[str] = field(default_factory=list)
+    fallbacks: int = 0
 
     @property
     def empty(self) -> bool:
@@ -113,6 +116,8 @@ class Measurement:
         Takes the series when their images have left, and talks in-band about coverage.
     outgoing : Outgoing or None
         Takes what has left on to PACS and page.
+    instead : str or None
+        Chain to run whatever the scanner names, because that has ended the process.
     """
 
     def __init__(
@@ -126,6 +131,7 @@ class Measurement:
         durable_bytes: Callable[[], int] | None = None,
         beside: "Beside | None" = None,
         outgoing: "Outgoing | None" = None,
+        instead: str | None = None,
     ) -> None:
         self.report = Report()
         self._read = read
@@ -137,6 +143,7 @@ class Measurement:
         self._durable_bytes = durable_bytes
         self._beside = beside
         self._outgoing = outgoing
+        self._instead = instead
         self._header: Header | None = None
         self._config: str | None = None
         self._choice_made = False
@@ -198,6 +205,7 @@ class Measurement:
             for item in fire.simplefft(self._header)(readouts(self._items(self._read()))):
                 if isinstance(item, ImageMessage) and _counters(item) not in self._delivered:
                     self._deliver(item)
+                    self.report.fallbacks += 1
         except PeerGone:
             raise
         except Exception as error:
@@ -273,6 +281,9 @@ class Measurement:
 
     def _choose(self) -> str:
         self._choice_made = True
+        if self._instead is not None and self._config not in chains.SILENT:
+            self._say("WRN", f"an attempt before this ended the agent: using {self._instead}")
+            return self._instead
         if not self._config or self._config in chains.CHAINS:
             return self._config or self._default
         self._say("WRN", f"no configuration of that name here: using {self._default}")
@@ -329,6 +340,7 @@ class Measurement:
                 image = _with(image, **to_meta(question))
         self._send(image)
         self.report.images.append(_identity(image))
+        self.report.fallbacks += "BoresideFallback" in image.attributes
         self._delivered |= {_identity(image), _counters(image)}
         if self._outgoing is not None:
             self._outgoing.image(image, latency)

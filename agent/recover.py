@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from agent.outgoing import Outgoing
 
 ATTEMPTS = 3
+INSTEAD = (None, "conventional", "simplefft")
+"""Chain of each attempt: one that ends the process (a network's runtime, say) is not run again.
+An explicit `boreside recover` after them runs what the scanner named."""
 
 
 def pending(spool: Spool) -> list[str]:
@@ -81,14 +84,16 @@ def reconstruct(
     target = folder / f"{name}.h5"
     part = target.with_suffix(".h5.part")
     part.unlink(missing_ok=True)
-    spool.mark(name, outcome="recovering", attempts=spool.state(name).get("attempts", 0) + 1)
+    attempts = spool.state(name).get("attempts", 0)
+    instead = INSTEAD[attempts] if attempts < len(INSTEAD) else None
+    spool.mark(name, outcome="recovering", attempts=attempts + 1)
 
     def keep(message: Message) -> None:
         if isinstance(message, ImageMessage):
             write_images(part, [message])
 
     logger = log.get(measurement=name)
-    report = _run(read, keep, settings, name, outgoing)
+    report = _run(read, keep, settings, name, outgoing, instead)
     if part.exists():
         part.replace(target)
     if report.empty:
@@ -151,6 +156,7 @@ def _run(
     settings: Settings,
     name: str,
     outgoing: "Outgoing | None",
+    instead: str | None = None,
 ) -> Report:
     """Run a measurement that nobody waits for; its DICOM objects are in the outbox, or owed."""
     measurement = Measurement(
@@ -160,6 +166,7 @@ def _run(
         settings.pixel_type,
         log.get(measurement=name),
         outgoing=outgoing,
+        instead=instead,
     )
     report = measurement.run()
     if outgoing is not None:

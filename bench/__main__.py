@@ -36,6 +36,10 @@ class Name(StrEnum):
     WATERFAT = "waterfat"
     SYNTH_MR = "synth_mr"
     CONSOLE = "console"
+    CRASH = "crash"
+    FUZZ = "fuzz"
+    SOAK = "soak"
+    OVERLOAD = "overload"
 
 
 def main(

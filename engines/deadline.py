@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+LONGEST_S = 60.0
+"""Work that has no deadline is taken to hang after that, and is left behind too."""
+
 
 class Late(Exception):
     """Work was not done in time."""
@@ -36,7 +39,7 @@ class Deadlines:
             Takes a function that raises `Late` once the deadline has passed: to be called where
             the work can well be given up.
         until_ns : int or None
-            Deadline, of the clock. None: there is none.
+            Deadline, of the clock. None: there is none, but `LONGEST_S` for the work itself.
 
         Raises
         ------
@@ -50,9 +53,7 @@ class Deadlines:
             if until_ns is not None and self._clock() > until_ns:
                 raise Late("the deadline passed while the engine ran")
 
-        if until_ns is None:
-            return work(check)
-        if self._clock() > until_ns:
+        if until_ns is not None and self._clock() > until_ns:
             raise Late("the deadline had passed before the engine could run")
         if self._working is not None and self._working.is_alive():
             raise Late("the engine is still busy with an earlier image, which it was late for")
@@ -66,8 +67,11 @@ class Deadlines:
 
         self._working = threading.Thread(target=attempt, name="engine", daemon=True)
         self._working.start()
-        self._working.join(max(0, until_ns - self._clock()) / 1e9)
+        left_s = LONGEST_S if until_ns is None else max(0, until_ns - self._clock()) / 1e9
+        self._working.join(left_s)
         if not outcome:
+            if until_ns is None:
+                raise Late(f"the engine did not answer within {left_s:g} s")
             raise Late("the deadline passed while the engine ran")
         check()
         result, error = outcome[0]

@@ -6,7 +6,7 @@ A frame leaves when nothing more of it can come:
 - the scanner says so (LAST_IN_SLICE with the last average, LAST_IN_REPETITION,
   LAST_IN_MEASUREMENT), and its sampling has no holes which a late readout may yet fill; or
 - the next repetition of its slice is well under way; or
-- the stream ends.
+- the stream ends, or memory does (`gadgets.frame_memory`).
 
 Of a line that comes twice the first one counts; a line with a NaN or Inf is not taken. The averages
 of a line are summed, and a frame holds the mean of each line times one factor that makes the mean
@@ -21,6 +21,7 @@ import numpy as np
 import structlog
 from array_api_compat import array_namespace
 
+from gadgets.frame_memory import MOST_BYTES, frame_bytes
 from gadgets.grid import Grid
 from gadgets.items import Calibration, Frame, FrameKey
 from gadgets.lines import CalibrationLines, FrameLines, Rows
@@ -121,6 +122,7 @@ class _Space:
                 self._dropped["came after their image had left"] += len(some)
                 continue
             if key not in self._frames:
+                yield from self._make_room(some)
                 self._frames[key] = FrameLines(self._grid.shape, some)
             self._frames[key].add(some, average, self._grid.centre)
             touched.add(key)
@@ -136,6 +138,13 @@ class _Space:
         for key in touched:
             if key in self._frames:
                 yield from self._send_earlier(key, _has_moved_on)
+
+    def _make_room(self, some: Rows) -> Iterator[Calibration | Frame]:
+        """Send the oldest frames as they are, where one more would be too many for the memory."""
+        _, coils, samples = some.samples.shape
+        size = frame_bytes(coils, *self._grid.shape, samples)
+        while self._frames and (len(self._frames) + 1) * size > MOST_BYTES:
+            yield from self._send(next(iter(self._frames)))
 
     def end(self) -> Iterator[Calibration | Frame]:
         """Take note that the scanner has sent everything."""

@@ -255,15 +255,23 @@ class Reader:
 
     def _same_shape(self, size: int) -> int:
         """Return how many whole readouts of ``size`` bytes and of one shape lie in the buffer."""
-        count = (self._end - self._start) // size
-        records: NDArray[Any] = np.ndarray(
-            count, _PREFIXED_ACQUISITION, self._buffer, self._start, strides=(size,)
-        )
-        same = records["id"] == MessageId.ACQUISITION
-        for name in ("number_of_samples", "active_channels", "trajectory_dimensions"):
-            field = records["head"][name]
-            same &= field == field[0]
-        return count if same.all() else int(np.argmin(same))
+        total = (self._end - self._start) // size
+        count = look = 1
+        while count < total:
+            # Further ahead each time: shapes that alternate must not cost a look at the whole
+            # buffer for each readout.
+            look = min(8 * look, total - count)
+            records: NDArray[Any] = np.ndarray(
+                count + look, _PREFIXED_ACQUISITION, self._buffer, self._start, strides=(size,)
+            )
+            same = records["id"][count:] == MessageId.ACQUISITION
+            for name in ("number_of_samples", "active_channels", "trajectory_dimensions"):
+                field = records["head"][name]
+                same &= field[count:] == field[0]
+            if not same.all():
+                return count + int(np.argmin(same))
+            count += look
+        return count
 
 
 def _columns(rows: NDArray[np.uint8], start: int, stop: int, dtype: np.dtype[Any]) -> NDArray[Any]:

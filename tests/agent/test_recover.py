@@ -71,6 +71,23 @@ def test_what_ends_the_process_again_and_again_waits_for_an_explicit_command(age
     assert agent.spool.state(name)["outcome"] == "kept"
 
 
+@pytest.mark.parametrize(
+    ("attempts", "chain"), [(0, "grappa"), (1, "conventional"), (2, "simplefft"), (3, "grappa")]
+)
+def test_what_has_ended_the_process_is_not_run_again(agent, scan, attempts, chain):
+    name = leave(agent.spool, ConfigFile("grappa"), scan.header, scan.readouts, Close())
+    agent.spool.mark(name, outcome="recovering", attempts=attempts)
+    report = recover(agent.spool, name, agent.settings)
+    assert report.config == chain and len(kept(agent.spool, name)) == 1
+
+
+@pytest.mark.parametrize("config", ["null", "savedataonly"])
+def test_what_sends_nothing_sends_nothing_in_any_attempt(agent, scan, config):
+    name = leave(agent.spool, ConfigFile(config), scan.header, scan.readouts, Close())
+    agent.spool.mark(name, outcome="recovering", attempts=1)
+    assert recover(agent.spool, name, agent.settings).images == []
+
+
 def test_a_file_without_data_is_removed(agent):
     name = leave(agent.spool, CONFIG)
     recover(agent.spool, name, agent.settings)

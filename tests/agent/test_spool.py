@@ -1,5 +1,7 @@
 """The spool: what is written can be read at once, by others, and survives."""
 
+import errno
+import os
 import threading
 
 import numpy as np
@@ -121,9 +123,6 @@ def test_where_there_is_no_room_a_measurement_goes_on_in_memory(tmp_path):
 
 
 def test_a_full_disk_is_like_no_room(spool, monkeypatch):
-    import errno
-    import os
-
     recording = spool.record()
     oldest = done(spool, b"old")
     put(recording, b"abc")
@@ -140,6 +139,35 @@ def test_a_full_disk_is_like_no_room(spool, monkeypatch):
     assert read_all(recording) == b"abcdef"
     assert recording.durable_bytes == 3
     assert oldest not in spool.names()
+
+
+def test_a_disk_that_breaks_is_like_no_room(spool, monkeypatch):
+    recording = spool.record()
+    put(recording, b"abc")
+    write, file = os.write, recording._file
+
+    def broken(target, view):
+        if target == file:
+            raise OSError(errno.EIO, "input/output error")
+        return write(target, view)
+
+    monkeypatch.setattr("agent.spool.os.write", broken)
+    put(recording, b"def")
+    recording.end()
+    assert read_all(recording) == b"abcdef"
+    assert recording.durable_bytes == 3 and not recording.durable
+
+
+def test_a_folder_that_takes_no_file_is_like_no_room(tmp_path):
+    spool = Spool(SpoolSettings(folder=tmp_path / "spool"))
+    (tmp_path / "spool").rmdir()
+    recording = spool.record()
+    put(recording, b"abc")
+    recording.end()
+    assert read_all(recording) == b"abc"
+    assert recording.durable_bytes == 0 and not recording.durable
+    recording.sync()
+    recording.close()
 
 
 def test_a_measurement_in_use_is_locked_and_a_closed_one_is_not(spool):

@@ -318,6 +318,21 @@ class TestDeadline:
         finally:
             go_on.set()
 
+    def test_what_hangs_is_left_behind_without_a_deadline_too(self, engine, monkeypatch):
+        monkeypatch.setattr("engines.deadline.LONGEST_S", 0.02)
+        go_on = threading.Event()
+
+        def run(planes):
+            go_on.wait()
+            return engine.run(planes)
+
+        gadget, image = Denoise(Behaving(engine, run)), make_image()
+        try:
+            assert is_unchanged(apply(gadget, image), image, "did not answer within 0.02 s")
+            assert is_unchanged(apply(gadget, image), image, "still busy with an earlier image")
+        finally:
+            go_on.set()
+
     def test_unknown_arrival_counts_from_here(self, engine):
         found = apply(Denoise(engine, deadline_ms=10**6), make_image(last_readout_ns=0))
         assert "AI" in found.history

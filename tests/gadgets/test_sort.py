@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gadgets.frame_memory import FrameTooLarge, frame_bytes
 from gadgets.items import Calibration, Frame, FrameKey
 from gadgets.noise import NoiseState
 from gadgets.oversampling import HybridBlock
@@ -218,6 +219,22 @@ def test_undersampled_frames_leave_on_the_scanners_word():
     header = mrd_header(acceleration=(2, 1))
     assert [n for _, n in order_of_leaving(header, stream)] == [8, 16]
     assert all(frame.complete for frame in frames(run(header, stream)).values())
+
+
+def test_where_memory_ends_the_oldest_frame_leaves_as_it_is(monkeypatch):
+    """Four slices begun at once, and room for the k-space of two."""
+    stream = join(*(scan(range(8), slice=n) for n in range(4)))
+    room = 2 * frame_bytes(COILS, 1, 16, NX)
+    monkeypatch.setattr("gadgets.sort.MOST_BYTES", room)
+    left = order_of_leaving(mrd_header(), stream)
+    assert [n for _, n in left] == [17, 25, -1, -1]
+    assert [key.slice for key, _ in left] == [0, 1, 2, 3]
+
+
+def test_an_image_beyond_the_machine_is_refused_by_name():
+    header = mrd_header(ny=65535, nz=65535)
+    with pytest.raises(FrameTooLarge, match="at most"):
+        run(header, scan(range(4)))
 
 
 def test_the_last_average_counts():

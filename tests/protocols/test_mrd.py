@@ -216,6 +216,21 @@ def test_the_pieces_in_which_bytes_arrive_change_nothing(pieces):
     ]
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 30), st.sampled_from([4, 5])), min_size=1, max_size=8))
+def test_each_run_of_readouts_of_one_shape_is_one_block(runs):
+    sent = [block(count, coils=1, samples=samples) for count, samples in runs]
+    read = list(read_all(raw_of(*sent)))
+    for samples in (4, 5):
+        ours, theirs = (
+            [m.samples for m in messages if m.samples.shape[2] == samples]
+            for messages in (read, sent)
+        )
+        assert len(ours) <= len(theirs)
+        if theirs:
+            np.testing.assert_array_equal(np.concatenate(ours), np.concatenate(theirs))
+
+
 def test_a_readout_larger_than_the_receive_buffer_is_read():
     big = block(2, coils=64, samples=16384)
     first, second = read_all(raw_of(big))
