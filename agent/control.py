@@ -150,9 +150,10 @@ class ControlChannel:
         return withdrawn
 
     def answer(self, reply: CoverageReply) -> Verdict:
-        """Take an answer that was not given by a console; return whether it counts."""
+        """Take an answer of the agent's page, and tell consoles; return whether it counts."""
         verdict = self._store.record(reply, self._now_s())
         self._arrived.set()
+        self._interrupt()
         return verdict
 
     def state(self, request: str) -> str | None:
@@ -341,7 +342,7 @@ class ControlChannel:
         self._send(peer, Acknowledged(of=reply.id, counts=counts, detail=WHY_NOT.get(verdict, "")))
 
     def _ask(self, again: bool) -> float:
-        """Send open questions and withdrawals, or again what was not acknowledged.
+        """Send open questions, withdrawals and clicks, or again what was not acknowledged.
 
         Returns when the next countdown ends.
         """
@@ -354,9 +355,11 @@ class ControlChannel:
             self._offer(each.request.model_copy(update={"countdown_s": left_s}), again)
         for withdraw in self._store.withdrawn(now_s):
             self._offer(withdraw, again)
+        for reply in self._store.clicked(now_s):
+            self._offer(reply, again)
         return min((each.expires_s for each in asked), default=float("inf"))
 
-    def _offer(self, message: CoverageRequest | Withdraw, again: bool) -> None:
+    def _offer(self, message: CoverageRequest | Withdraw | CoverageReply, again: bool) -> None:
         for peer, console in self._consoles.items():
             if message.id not in (console.shown if again else console.sent):
                 self._send(peer, message)

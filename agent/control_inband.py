@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from agent import log
-from agent.control_store import ControlStore, Reply, Verdict
+from agent.control_store import TOLD_S, ControlStore, Reply, Verdict
 from agent.control_words import WHY_NOT
 from protocols.control import (
     Acknowledged,
@@ -44,11 +44,13 @@ class InBand:
         self._shown: set[str] = set()
         # In memory what is open: images do not wait for the disk.
         now_s = self._now_s()
-        self._open: dict[str, tuple[CoverageRequest | Withdraw, float]] = {
+        self._open: dict[str, tuple[CoverageRequest | Withdraw | CoverageReply, float]] = {
             each.request.id: (each.request, each.expires_s) for each in store.open()
         }
         for withdraw in store.withdrawn(now_s):
             self._open[withdraw.id] = withdraw, now_s + MOST_S
+        for reply in store.clicked(now_s):
+            self._open[reply.id] = reply, now_s + TOLD_S
         self._sent_ns: dict[str, int] = {}
         self._arrived = threading.Event()
 
@@ -56,7 +58,7 @@ class InBand:
         """Take in what the scanner says; return what is to be answered."""
         match message:
             case CoverageReply():
-                verdict = self.answer(message)
+                verdict = self._record(message)
                 counts = verdict is Verdict.COUNTS
                 detail = WHY_NOT.get(verdict, "")
                 return (Acknowledged(of=message.id, counts=counts, detail=detail),)
@@ -67,7 +69,13 @@ class InBand:
         return ()
 
     def answer(self, reply: CoverageReply) -> Verdict:
-        """Take an answer, whoever gives it; return whether it counts."""
+        """Take an answer of the page, and say it to the scanner; return whether it counts."""
+        verdict = self._record(reply)
+        if verdict is Verdict.COUNTS:
+            self._open[reply.id] = reply, self._now_s() + TOLD_S
+        return verdict
+
+    def _record(self, reply: CoverageReply) -> Verdict:
         verdict = self._store.record(reply, self._now_s())
         if verdict is Verdict.COUNTS:
             self._open.pop(reply.request, None)
@@ -75,7 +83,7 @@ class InBand:
         self._log.info("reply", request=reply.request, verdict=str(verdict))
         return verdict
 
-    def to_say(self, said: set[str]) -> list[CoverageRequest | Withdraw]:
+    def to_say(self, said: set[str]) -> list[CoverageRequest | Withdraw | CoverageReply]:
         """Return what the scanner has not acknowledged, without what was ``said`` already.
 
         Parameters
@@ -84,7 +92,7 @@ class InBand:
             Ids; those of what is returned are added.
         """
         now_s = self._now_s()
-        new: list[CoverageRequest | Withdraw] = []
+        new: list[CoverageRequest | Withdraw | CoverageReply] = []
         for message, ends_s in list(self._open.values()):
             if ends_s <= now_s or message.id in self._shown | said:
                 continue

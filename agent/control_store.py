@@ -33,6 +33,11 @@ WITHDRAWN = "withdrawn"
 MAX_ANSWERS = 64
 """Recorded to one question. More would be a console out of order, and fill the disk."""
 
+CLICK = "page-"
+"""Ids of replies that were clicked on the agent's page begin so."""
+TOLD_S = 600.0
+"""The scanner's consoles are told of a click for so long."""
+
 ANSWERS = (Outcome.ACCEPTED, Outcome.MODIFIED, Outcome.DECLINED)
 """To the question itself; the others tell what became of an accepted one."""
 
@@ -228,6 +233,16 @@ class ControlStore:
     def replies(self, request: str) -> list[Reply]:
         """Return all that was recorded to a question, also what does not count."""
         return self._select("request = ?", request)
+
+    def clicked(self, now_s: float) -> list[CoverageReply]:
+        """Return the answers of the agent's page, of which a scanner has not made anything yet."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT replies.message FROM replies JOIN requests ON requests.id = request "
+                "WHERE replies.id LIKE ? AND verdict = ? AND at_s > ? AND state IN (?, ?)",
+                (f"{CLICK}%", Verdict.COUNTS, now_s - TOLD_S, Outcome.ACCEPTED, Outcome.DECLINED),
+            ).fetchall()
+        return [cast(CoverageReply, decode(raw)) for (raw,) in rows]
 
     def unhandled(self) -> list[Reply]:
         """Return the replies that count and are not handled yet, in their order."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from agent import log
 from agent.control import ControlChannel
 from agent.control_inband import InBand
-from agent.control_store import Reply, Verdict
+from agent.control_store import CLICK, Reply, Verdict
 from agent.event_records import Answered, Asked, Command
 from agent.page import Page
 from protocols.control import (
@@ -25,9 +25,6 @@ from protocols.control import (
     Telemetry,
     Withdraw,
 )
-
-CLICK = "page-"
-"""Ids of replies that were clicked on the page begin so."""
 
 
 class Shown:

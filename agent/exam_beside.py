@@ -12,6 +12,7 @@ from gadgets.items import Series
 from protocols.control import (
     ControlError,
     ControlMessage,
+    CoverageReply,
     CoverageRequest,
     Refusal,
     Refused,
@@ -79,7 +80,7 @@ class Beside:
         self._said_with_image.difference_update(each.id for each in messages[1:])
         return messages[0] if messages else None
 
-    def _to_say(self, said: set[str]) -> list[CoverageRequest | Withdraw]:
+    def _to_say(self, said: set[str]) -> list[CoverageRequest | Withdraw | CoverageReply]:
         if self._in_band is None:
             return []
         try:

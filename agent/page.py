@@ -134,7 +134,7 @@ class Page:
         title = self._titles.get(series, series)
         self.events.picture(exam, series, image, measurement, title, latency_ms)
         state = _engine(image.attributes, self._engine)
-        if state != self._engine:
+        if state is not self._engine:
             self._engine = state
             self.events.say(None, state)
 

@@ -22,7 +22,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -48,7 +48,7 @@ from protocols.control import (
     decode,
     encode,
 )
-from scanner.console_link import MISSED, AgentAddress, Keys, connect
+from scanner.console_link import MISSED, AgentAddress, Exam, Keys, Said, connect
 
 __all__ = ["AgentAddress", "Answer", "ConsoleAdapter", "Keys", "NotScanned"]
 
@@ -78,29 +78,6 @@ class NotScanned(Exception):
         super().__init__(detail or str(reason))
         self.reason = reason
         self.detail = detail
-
-
-@dataclass
-class _Said:
-    reply: CoverageReply
-    acknowledged: threading.Event = field(default_factory=threading.Event)
-    by: Acknowledged | None = None
-
-
-@dataclass
-class _Exam:
-    """The latest word on an exam, and when it was given, on the monotonic clock."""
-
-    update: ExamUpdate
-    told_s: float
-    sent: bool = False
-    acknowledged: bool = False
-
-    @property
-    def now(self) -> ExamUpdate:
-        """What it says now."""
-        left = self.update.slot_minutes - (time.monotonic() - self.told_s) / 60
-        return self.update.model_copy(update={"slot_minutes": max(-1440.0, left)})
 
 
 class ConsoleAdapter(ABC):
@@ -136,9 +113,10 @@ class ConsoleAdapter(ABC):
         self._lock = threading.Lock()
         self._known: dict[str, CoverageRequest | None] = {}
         self._withdrawn: set[str] = set()
-        self._exams: dict[str, _Exam] = {}
-        self._said: dict[str, _Said] = {}
-        self._new: list[_Said] = []
+        self._elsewhere: set[str] = set()
+        self._exams: dict[str, Exam] = {}
+        self._said: dict[str, Said] = {}
+        self._new: list[Said] = []
         self._closing = False
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
@@ -183,6 +161,13 @@ class ConsoleAdapter(ABC):
         """Take a question off the screen: the agent does not ask any more."""
         _log.info("%s is not asked any more: %s", request.id, why)
 
+    def answered(self, request: CoverageRequest, reply: CoverageReply) -> None:
+        """Take a question off the screen: it was answered on the agent's page.
+
+        What was accepted is scheduled and scanned as if the answer had been given here.
+        """
+        _log.info("%s was %s on the agent's page", request.id, reply.outcome)
+
     def met(self, agent: Hello) -> None:
         """Take note that the agent is there."""
         _log.info("the agent %s is there", agent.name)
@@ -200,7 +185,7 @@ class ConsoleAdapter(ABC):
     def tell(self, update: ExamUpdate) -> None:
         """Tell the agent what it must know of an exam; again whenever that changes."""
         with self._lock:
-            self._exams[update.exam] = _Exam(update, time.monotonic())
+            self._exams[update.exam] = Exam(update, time.monotonic())
         self._interrupt()
 
     def close(self) -> None:
@@ -294,6 +279,9 @@ class ConsoleAdapter(ABC):
             case Withdraw():
                 self._send(Acknowledged(of=message.id))
                 self._take_back(message)
+            case CoverageReply():
+                self._send(Acknowledged(of=message.id))
+                self._take_answer(message)
             case Acknowledged():
                 with self._lock:
                     said = self._said.pop(message.of, None)
@@ -316,6 +304,18 @@ class ConsoleAdapter(ABC):
         request = self._known.setdefault(message.request, None)
         if request is not None:
             self.withdrawn(request, message.detail or message.reason)
+
+    def _take_answer(self, reply: CoverageReply) -> None:
+        request = self._known.get(reply.request)
+        if request is None or reply.request in self._elsewhere:
+            return
+        self._elsewhere.add(reply.request)
+        self.answered(request, reply)
+        if reply.outcome is not Outcome.DECLINED:
+            steps = reply.steps or request.steps
+            threading.Thread(
+                target=self._carry_out, args=(request, steps), name="question", daemon=True
+            ).start()
 
     def _take_acknowledged(self, update: str) -> None:
         for name, exam in list(self._exams.items()):
@@ -378,8 +378,8 @@ class ConsoleAdapter(ABC):
             _log.exception("the scan of %s broke off", request.id)
             self._say(request, Answer(Outcome.FAILED, ReplyReason.SCANNER, "an internal error"))
 
-    def _say(self, request: CoverageRequest, answer: Answer) -> _Said:
-        said = _Said(
+    def _say(self, request: CoverageRequest, answer: Answer) -> Said:
+        said = Said(
             CoverageReply(
                 id=uuid.uuid4().hex,
                 request=request.id,

@@ -1,12 +1,14 @@
-"""How a console finds the agent, and the sockets between them."""
+"""How a console finds the agent, the sockets between them, and what is said again over them."""
 
-from dataclasses import dataclass
+import threading
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
 import zmq.auth
 
-from protocols.control import MAX_BYTES
+from protocols.control import MAX_BYTES, Acknowledged, CoverageReply, ExamUpdate
 
 MISSED = 3
 """Heartbeats without which the agent is gone."""
@@ -57,3 +59,28 @@ def connect(
     port = address.port if kind == zmq.DEALER else address.telemetry_port
     end.connect(f"tcp://{f'[{address.host}]' if end.ipv6 else address.host}:{port}")
     return end
+
+
+@dataclass
+class Said:
+    """An answer, until the agent has acknowledged it."""
+
+    reply: CoverageReply
+    acknowledged: threading.Event = field(default_factory=threading.Event)
+    by: Acknowledged | None = None
+
+
+@dataclass
+class Exam:
+    """The latest word on an exam, and when it was given, on the monotonic clock."""
+
+    update: ExamUpdate
+    told_s: float
+    sent: bool = False
+    acknowledged: bool = False
+
+    @property
+    def now(self) -> ExamUpdate:
+        """What it says now."""
+        left = self.update.slot_minutes - (time.monotonic() - self.told_s) / 60
+        return self.update.model_copy(update={"slot_minutes": max(-1440.0, left)})

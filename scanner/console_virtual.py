@@ -14,7 +14,15 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 
-from protocols.control import CoverageRequest, CoverageStep, ExamUpdate, ReplyReason, Telemetry
+from protocols.control import (
+    CoverageReply,
+    CoverageRequest,
+    CoverageStep,
+    ExamUpdate,
+    Outcome,
+    ReplyReason,
+    Telemetry,
+)
 from protocols.exam import ExamProtocol
 from protocols.trigger import OrderFlag
 from scanner.console_adapter import AgentAddress, Answer, ConsoleAdapter, NotScanned
@@ -131,6 +139,11 @@ class VirtualConsole(ConsoleAdapter):
 
     def moot(self, request: CoverageRequest, why: str) -> None:
         self._free()
+
+    def answered(self, request: CoverageRequest, reply: CoverageReply) -> None:
+        if reply.outcome is not Outcome.DECLINED:  # `scan` will be called for it, too.
+            with self._told:
+                self._busy += 1
 
     def withdrawn(self, request: CoverageRequest, why: str) -> None:
         self._free()
