@@ -8,8 +8,9 @@ suits it best: the one with no more false findings in the very normal exams it i
 import numpy as np
 from scipy import ndimage
 
-from bench.triage_exams import SimulatedExam
+from gadgets.items import LabelMap
 from gadgets.sagittal import LEVELS
+from gadgets.triage_examples import Example
 
 THRESHOLDS = np.geomspace(1.3, 8.0, 16)
 LEAST_ML = 0.1
@@ -17,13 +18,13 @@ SMOOTH_MM = 1.0
 BORDER_MM = 2.0
 
 
-def regions(exam: SimulatedExam) -> list[list[np.ndarray]]:
+def regions(exam: Example, labels: LabelMap) -> list[list[np.ndarray]]:
     """Return the regions above each of `THRESHOLDS`: voxels (n, 3), z, y, x."""
-    names, labels = exam.labels.names, exam.labels.labels
+    names, voxels = labels.names, labels.labels
     bone = [n for n, name in enumerate(names) if name in LEVELS or name == "sacrum"]
     stir = next(one for one in exam.series if one.weighting == "stir")
     x, y, z = stir.volume.spacing
-    marrow = np.isin(labels, bone)
+    marrow = np.isin(voxels, bone)
     marrow = ndimage.distance_transform_edt(marrow, sampling=(z, y, x)) > BORDER_MM
     smooth = ndimage.gaussian_filter(stir.data, (0, SMOOTH_MM / y, SMOOTH_MM / x))
     ratio = smooth / np.median(smooth[marrow])

@@ -3,34 +3,43 @@
 Its lesions are ellipsoids of oedema beside end plates and sacroiliac joints, placed by landmarks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bench.triage_exams import SimulatedExam, True3D, render, sampled_from, stack, unmeasured
+from bench.triage_exams import Named, kept
 from protocols.findings import FindingType, Side, Structure
 from scanner.other_phantom import Blob, OtherSpine, random_other_parameters
 from scanner.tissues import Label
+from scanner.triage_data import arrays_of, sampled_from, stack
+from scanner.triage_truth import True3D, unmeasured
 
+SLICES = 15
 _SIDES = {"left": 1.0, "right": -1.0}
 
 
-def other_exams(base: int, diseased: Sequence[bool], slices: int = 15) -> Iterator[SimulatedExam]:
+def other_exams(base: int, diseased: Sequence[bool]) -> Named:
     """Yield one exam of a patient of the second phantom each, with oedema or without."""
     for number, ill in enumerate(diseased):
-        rng = np.random.default_rng((base, slices, 1, number))
-        spine = OtherSpine(random_other_parameters(rng, 0.0))
-        volume = stack(rng, slices)
-        lesions: list[tuple[Any, ...]] = []
-        if ill:
-            lesions = [_blob(rng, spine) for _ in range(int(rng.integers(1, 3)))]
-        spine.blobs = tuple(blob for blob, *_ in lesions)
-        masks = [
-            (_unmeasured(index, *where), _shares(blob))
-            for index, (blob, *where) in enumerate(lesions, 1)
-        ]
-        yield render(rng, sampled_from(spine, volume, masks, "oedema" if ill else "healthy"))
+        name = f"{base}-other-{number}-{'oedema' if ill else 'healthy'}"
+        rng = np.random.default_rng((base, SLICES, 1, number))
+        yield name, partial(kept, name, partial(_arrays, rng, ill))
+
+
+def _arrays(rng: np.random.Generator, ill: bool) -> dict[str, np.ndarray]:
+    spine = OtherSpine(random_other_parameters(rng, 0.0))
+    volume = stack(rng, SLICES)
+    lesions: list[tuple[Any, ...]] = []
+    if ill:
+        lesions = [_blob(rng, spine) for _ in range(int(rng.integers(1, 3)))]
+    spine.blobs = tuple(blob for blob, *_ in lesions)
+    masks = [
+        (_unmeasured(index, *where), _shares(blob))
+        for index, (blob, *where) in enumerate(lesions, 1)
+    ]
+    return arrays_of(rng, sampled_from(spine, volume, masks, "oedema" if ill else "healthy"))
 
 
 def _shares(blob: Blob) -> Callable[[np.ndarray], np.ndarray]:

@@ -6,6 +6,7 @@ slices show.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -32,6 +33,11 @@ WIDTH_TO_DEPTH = 1.28
 """Of an end plate: Bonczar 2024 and Panjabi 1992, L1 to L5."""
 CANAL_AP_MM, CANAL_WIDTH_MM = 15.0, 22.0
 """Mean of L1 to L5: Griffith, CT, n = 1080."""
+
+FACET_MM = np.array([15.5, 13.5, 6.0])
+"""From the middle of the back of a disc to its facet joint: lateral, dorsal, cranial; measured in
+the phantom, near to general knowledge."""
+FACET_RADIUS_MM = 7.0
 
 _LUMBAR = tuple(f"L{n}" for n in range(1, 7))
 _STEPS = 9
@@ -61,10 +67,11 @@ def coverage(
     Returns
     -------
     tuple of EvidenceCoverage
-        Vertebrae (L1 to the last lumbar one, mean), their discs, the canal beside them, and sacral
-        and iliac subchondral bone of the left and the right. What is in the gap between two slices
-        was not shown. Where landmarks do not say where a structure lies, as much as is known of is
-        counted: 0 if nothing is; it is not ``judged``, which is "cannot judge", not "normal".
+        Vertebrae (L1 to the last lumbar one, mean), their discs, the canal beside them; of the left
+        and the right facet joints, never ``judged``, and sacral and iliac subchondral bone. What is
+        in the gap between two slices was not shown. Where landmarks do not say where a structure
+        lies, as much as is known of is counted: 0 if nothing is; it is not ``judged``, which is
+        "cannot judge", not "normal".
     """
     slabs = [slab for one, slab in series if one.weighting in SHOWS_OEDEMA]
     spine = sagittal_spine(labels)
@@ -76,6 +83,12 @@ def coverage(
     ):
         share = _mean_shown(parts, spine, slabs)
         found.append(EvidenceCoverage(structure=structure, shown=share, judged=share >= ENOUGH))
+    for side in (Side.LEFT, Side.RIGHT):
+        share = _mean_shown(partial(_facets, side), spine, slabs)
+        # Triage does not look at them, however well they were shown.
+        found.append(
+            EvidenceCoverage(structure=Structure.FACET, side=side, shown=share, judged=False)
+        )
     rims = subchondral_rims(labels)
     for side in (Side.LEFT, Side.RIGHT):
         for structure in (Structure.SACRAL_SUBCHONDRAL, Structure.ILIAC_SUBCHONDRAL):
@@ -200,6 +213,25 @@ def _canal(spine: SagittalSpine) -> list[Vector | None]:
         side = steps[:, None] * CANAL_WIDTH_MM * spine.left
         points = wall[:, None, None] + back[:, None] + side
         parts.append(points.reshape(-1, 3))
+    return parts
+
+
+def _facets(side: Side, spine: SagittalSpine) -> list[Vector | None]:
+    """Return points around the facet joints of one side, below each lumbar body."""
+    parts: list[Vector | None] = []
+    around = np.stack(np.meshgrid(*3 * (np.linspace(-1, 1, 5),)), axis=-1).reshape(-1, 3)
+    around = FACET_RADIUS_MM * around[np.linalg.norm(around, axis=1) <= 1]
+    for pair in pairwise(_expected(spine)):
+        if pair not in spine.discs:
+            parts.append(None)
+            continue
+        above, below = pair
+        upper, lower = spine.plates[above, "inferior"], spine.plates[below, "superior"]
+        backwards = upper[1] - upper[0] + lower[1] - lower[0]
+        backwards = backwards / np.linalg.norm(backwards)
+        axes = np.stack([spine.left, backwards, np.cross(spine.left, backwards)])
+        off = FACET_MM * (1 if side is Side.LEFT else -1, 1, 1)
+        parts.append((upper[1] + lower[1]) / 2 + off @ axes + around)
     return parts
 
 

@@ -80,11 +80,12 @@ class Planes:
         found : float32 (slice, class, row, column)
         """
         found = found[..., : self.shape[0], : self.shape[1]]
-        some = (found[:, 1:] > found[:, :1]).any(axis=(0, 1))
+        some = np.any(found[:, 1:] > found[:, :1], axis=(0, 1))
         best = np.zeros((len(found), *self._sizes()[0]), np.uint8)
         if some.any():
             (to_rows, rows, first), (to_columns, columns, second) = (
-                _part(matrix, some.any(axis=axis)) for axis, matrix in zip((1, 0), self._out_of())
+                _part(matrix, np.asarray(np.any(some, axis=axis)))
+                for axis, matrix in zip((1, 0), self._out_of())
             )
             maps = first @ found[..., rows, columns] @ second.T
             best[:, to_rows, to_columns] = _most_probable(maps)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from gadgets.evidence import SHOWS_OEDEMA
 from gadgets.items import LabelMap, Series
 from gadgets.measures_shape import body_heights
 from gadgets.sagittal import SagittalSpine
@@ -16,13 +17,16 @@ from gadgets.sampling import values, within
 from protocols.findings import Measure
 from protocols.geometry import Vector
 
-NAMES = frozenset({"canal_ap", "dural_sac_area", "height_ratio_middle_posterior"})
+NAMES = frozenset({"canal_ap", "dural_sac_ap", "dural_sac_area", "height_ratio_middle_posterior"})
 
 STEP_MM = 0.25
 REACH_MM = 20.0
 """Behind the posterior wall the canal begins within this; twice it is more than any diameter."""
 TURN_DEG = np.arange(-36.0, 37.0, 3.0)
 SHIFTS_MM = np.linspace(-2.0, 2.0, 5)
+SIDES_MM = (-3.0, 0.0, 3.0)
+SAC_MM, SAC_MIDDLE_MM = 14.0, 4.0
+"""Both ways from the middle of the canal: how far the sac may reach, and where fluid is sought."""
 
 AXIAL_DEG = 30.0
 """Between the normal of an axial slice and that of a disc; beyond, it does not cut it across."""
@@ -111,6 +115,7 @@ def canal_measures(
         if found := canal_diameter(canal, spine, wall, dorsal):
             diameter, centre = found
             yield Measure(name="canal_ap", level=level, value=diameter, unit="mm")
+            yield from dural_sac_diameter(spine, series, level, centre, dorsal)
             if "/" in level:
                 normal = np.cross(spine.left, dorsal)
                 yield from dural_sac_area(canal, spine, series, level, centre, normal)
@@ -157,6 +162,38 @@ def canal_diameter(
         return None
     lengths, middles = zip(*found)
     return float(np.median(lengths)), np.mean(middles, axis=0)
+
+
+def dural_sac_diameter(
+    spine: SagittalSpine, series: Sequence[Series], level: str, centre: Vector, dorsal: Vector
+) -> Iterator[Measure]:
+    """Antero-posterior diameter of the dural sac as the fluid in it shows, mm.
+
+    The line is that of `canal_diameter`, the sac what is at least half as bright as its middle
+    (full width at half maximum) on the first fat-suppressed series: fluid bright, fat around dark.
+    The median of fifteen lines within 2 mm up and down and 3 mm to the sides. It does not depend on
+    where the labels have the border.
+    """
+    one = next((each for each in series if each.weighting in SHOWS_OEDEMA), None)
+    if one is None:
+        return
+    cranial = np.cross(spine.left, dorsal)
+    along = np.arange(-SAC_MM, SAC_MM + STEP_MM / 2, STEP_MM)
+    lines = centre + along[:, None] * dorsal + SHIFTS_MM[:, None, None] * cranial
+    lines = np.stack([lines + side * spine.left for side in SIDES_MM])
+    if not within(one.volume, lines).all():
+        return
+    profiles = values(one.data, one.volume, lines).reshape(-1, len(along))
+    near = np.where(np.abs(along) <= SAC_MIDDLE_MM, profiles, -np.inf)
+    peak = np.argmax(near, axis=1)[:, None]
+    top = np.percentile(profiles[:, np.abs(along) <= SAC_MIDDLE_MM], 90, axis=1)[:, None]
+    dark, number = profiles <= top / 2, np.arange(len(along))
+    before = np.where(dark & (number < peak), number, -1).max(axis=1)
+    after = np.where(dark & (number > peak), number, len(along)).min(axis=1)
+    inside = (before >= 0) & (after < len(along))
+    if np.count_nonzero(inside) > len(inside) // 2:
+        value = float(np.median((after - before)[inside])) * STEP_MM
+        yield Measure(name="dural_sac_ap", level=level, value=value, unit="mm")
 
 
 def middle_height_ratio(body: Structure, spine: SagittalSpine, level: str) -> Iterator[Measure]:

@@ -25,6 +25,7 @@ from gadgets.triage_anatomy import Anatomy, find_anatomy, same_grid
 from gadgets.triage_findings import Seen, finding, merged, named
 from gadgets.triage_model import KINDS, Parameters, shipped
 from gadgets.triage_regions import candidates
+from gadgets.triage_shape import shape_findings
 from gadgets.triage_signal import Signal, signal_of
 from gadgets.triage_unusual import unusual
 from protocols.findings import EvidenceCoverage, ExamFindings, Finding, Measure
@@ -86,6 +87,7 @@ def triage(
         raise ValueError("expected one completed series or more, got none")
     good, reasons = _good(seen)
     labels = _labels(good)
+    measured = _measures(labels, good)
     found: tuple[Finding, ...] = ()
     agreement: bool | None = None
     looks: list[Look] = []
@@ -113,14 +115,17 @@ def triage(
         elif not any(one.judged for one in looks):
             reasons.append("too few contrasts beside the fat-suppressed series")
         sure = _certain(labels)
-        found = named(merged([finding(one, sure) for ours in shown for one in ours]), previous)
+        told = list(merged([finding(one, sure) for ours in shown for one in ours]))
+        if not reasons:
+            told += shape_findings(labels, measured, dry[0].series, parameters)
+        found = named(told, previous)
     anomalies = [one.anomaly for one in looks if one.anomaly is not None]
     return ExamFindings(
         exam=exam,
         series=tuple(one.series.name for one in seen),
         findings=found,
         coverage=_coverage(labels, good),
-        measures=_measures(labels, good),
+        measures=measured,
         quality=tuple(one.quality for one in seen),
         levels_certain=labels is not None and _certain(labels),
         agreement=agreement,

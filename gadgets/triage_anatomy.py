@@ -237,7 +237,9 @@ def _box(mask: np.ndarray, volume: Volume) -> tuple[slice, slice, slice] | None:
     return slice(0, mask.shape[0]), bounds[1], bounds[2]
 
 
-def _bounds(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, slice, slice] | None:
+def _bounds(
+    mask: np.ndarray, margin: Sequence[int] | np.ndarray
+) -> tuple[slice, slice, slice] | None:
     """Return the box around a mask, with a margin as far as there are voxels."""
     bounds = []
     for axis, more in enumerate(margin):

@@ -168,7 +168,10 @@ def merged(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 def same(one: Finding, other: Finding) -> bool:
-    """Whether two findings are of one place and kind of signal."""
+    """Whether two findings are of one place and kind."""
+    narrow = FindingType.CANAL_NARROW
+    if (one.type is narrow) != (other.type is narrow):
+        return False
     if (one.type is FindingType.FAT_LIKE) != (other.type is FindingType.FAT_LIKE):
         return False
     if (one.type is FindingType.SCLEROSIS_LIKE) != (other.type is FindingType.SCLEROSIS_LIKE):

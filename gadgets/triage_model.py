@@ -1,6 +1,6 @@
 """The fitted numbers of triage, and how they are applied: regressions and calibrated logistics.
 
-Parameters ship as `triage_parameters.json` beside this file, made by ``bench.triage_train`` from
+Parameters ship as `triage_parameters.json` beside this file, made by `gadgets.triage_fit` from
 simulated exams; what they are good for is said in `triage_card.md`.
 """
 
@@ -61,6 +61,15 @@ class Parameters:
     def replacement(self, weightings: str) -> Logistic | None:
         """Return what tells marrow that was replaced from oedema."""
         return self._logistic(f"replacement {weightings}")
+
+    def canal(self) -> Logistic | None:
+        """Return what judges how narrow a canal is."""
+        return self._logistic("canal")
+
+    @property
+    def usual(self) -> Mapping[str, float]:
+        """Diameter of the sac behind each disc over that behind the bodies, where not narrow."""
+        return self.table.get("usual_sac", {})
 
     def listed_from(self, kind: str) -> float:
         """Return the probability from which on a candidate is a finding."""

@@ -14,7 +14,7 @@ from gadgets.prescribe import prescribe
 from protocols.exam import Geometry, GeometryRule
 from protocols.findings import Side, Structure
 from protocols.geometry import Slab
-from scanner.phantom import LumbarSpine
+from scanner.phantom import LumbarSpine, SpineParameters
 from scanner.phantom.labels_truth import _bones, structure_labels
 from scanner.phantom.variants_population import random_parameters
 from scanner.structures import LABEL
@@ -254,5 +254,17 @@ def test_where_landmarks_do_not_say_where_it_lies_it_cannot_be_judged(patients):
     unsure = replace(unsure, confidence={**unsure.confidence, "levels": 0.2})
     for labels in (nothing, unsure):
         found = coverage(labels, everything)
-        assert len(found) == 7
+        assert len(found) == 9
         assert not any(c.shown or c.judged for c in found)
+
+
+def test_facet_joints_are_never_judged_and_their_share_is_that_of_the_slices():
+    spine = LumbarSpine(SpineParameters(seed=5))
+    labels = label_map(spine)
+    for slices, least, most in ((15, 0.7, 1.0), (3, 0.0, 0.0)):
+        found = [
+            one for one in coverage(labels, stir(sagittal(slices))) if one.structure == "facet"
+        ]
+        assert [one.side for one in found] == [Side.LEFT, Side.RIGHT]
+        for one in found:
+            assert least <= one.shown <= most and not one.judged

@@ -113,12 +113,14 @@ def labels(spine):
 
 @pytest.fixture(scope="module")
 def series(spine):
-    """T1 sagittal, T2 axial through L4/L5, and a map of the exact fat fraction."""
+    """T1 sagittal, T2 axial through L4/L5, fluid, and a map of the exact fat fraction."""
     t1 = Series("t1", signal(spine, positions(SAGITTAL), 600, 10), SAGITTAL, "t1")
+    sac = structure_labels(spine, positions(SAGITTAL).astype(np.float32)) == LABEL["canal"]
+    stir = Series("stir", np.where(sac, 5, 1).astype(np.float32), SAGITTAL, "stir")
     t2, _ = axial(spine, "L4/L5", np.random.default_rng(0))
     grid = Volume(np.array([0.0, 60, -30]), np.eye(3), (50, 36, 48), np.full(3, 3.0))
     fat = spine.sample(positions(grid).astype(np.float32)).fat_fraction
-    return (t1, t2, Series("pdff", fat, grid, "pdff"))
+    return (t1, t2, stir, Series("pdff", fat, grid, "pdff"))
 
 
 # Shape, drawn by hand
@@ -283,6 +285,25 @@ def test_a_canal_that_leaves_the_labelled_volume_is_not_measured(labels):
     assert "L3" not in seen or "L5" not in seen
 
 
+def test_the_sacs_diameter_is_that_of_its_fluid_whatever_the_labels_say(labels, series):
+    shrunk = ndimage.binary_erosion(labels.labels == LABEL["canal"], np.ones((1, 3, 3)))
+    small = labels.labels.copy()
+    small[(labels.labels == LABEL["canal"]) & ~shrunk] = 0
+    found = measures(labels, series)
+    less = measures(replace(labels, labels=small), series)
+    for level in ("L2", "L3/L4", "L4/L5"):
+        diameter = value(found, "dural_sac_ap", level)
+        # Lines to the sides of the middle are shorter than the longest.
+        exact = value(found, "canal_ap", level)
+        assert exact - 2.5 < diameter < exact + 0.5
+        assert value(less, "dural_sac_ap", level) == pytest.approx(diameter, abs=0.6)
+
+
+def test_without_a_fat_suppressed_series_there_is_no_diameter_of_fluid(labels, series):
+    t1, t2, *_ = series
+    assert value(measures(labels, [t1, t2]), "dural_sac_ap", "L4/L5") is None
+
+
 def test_dural_sac_area_against_the_exact_sac(spine, labels):
     rng = np.random.default_rng(1)
     for name in ("L3/L4", "L4/L5"):
@@ -305,7 +326,7 @@ def test_the_axial_image_makes_good_for_labels_that_are_too_small(spine, labels)
 
 
 def test_sagittal_or_other_contrasts_give_no_dural_sac_area(labels, series):
-    t1, t2, _ = series
+    t1, t2, *_ = series
     for other in (replace(t2, weighting="t1"), replace(t1, weighting="t2")):
         assert value(measures(labels, [other]), "dural_sac_area", "L4/L5") is None
 

@@ -5,24 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.triage import mirrors
-from bench.triage_exams import (
-    mirrored,
-    of_lesion,
-    render,
-    sample,
-    sampled_from,
-    seen,
-    share_of,
-    stack,
-)
+from bench.triage_checks import mirrors
+from bench.triage_exams import mirrored, render
 from gadgets.items import Labelled, LabelMap
 from gadgets.triage import triage
+from gadgets.triage_examples import seen
 from protocols.findings import ExamFindings, FindingType, Quality, Side, Structure
 from protocols.geometry import Volume
 from scanner.disease import place
 from scanner.disease.controls import outlined
 from scanner.phantom import Lesion, LesionKind, LumbarSpine, SpineParameters
+from scanner.triage_data import sample, sampled_from, stack
+from scanner.triage_truth import of_lesion, share_of
 
 OEDEMA = Lesion(
     LesionKind.OEDEMA,
