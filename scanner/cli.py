@@ -184,11 +184,19 @@ def phantoms(
     labels: Annotated[
         bool, typer.Option("--labels", help="Labelled sagittal slices instead of images.")
     ] = False,
+    exams: Annotated[
+        bool, typer.Option("--exams", help="Exams with known lesions instead of images.")
+    ] = False,
     synthesis: Annotated[
         bool, typer.Option("--synthesis", help="Slices for synthetic contrasts instead of images.")
     ] = False,
 ) -> None:
     """Write images of random phantom patients, to train on."""
+    if exams:
+        from scanner.triage_data import write_exams
+
+        write_exams(folder, count, seed)
+        return
     if labels:
         from scanner.label_data import write_labelled
 
