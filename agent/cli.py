@@ -13,6 +13,7 @@ from rich.console import Console
 
 from agent import engine_cli, engines, log
 from agent.config import Settings, SettingsError, load
+from agent.running import AlreadyRunning, running
 
 app = typer.Typer(no_args_is_help=True, help="The agent beside the scanner bore.")
 app.add_typer(engine_cli.app, name="engine")
@@ -24,13 +25,18 @@ Config = Annotated[
 SpoolFolder = Annotated[Path | None, typer.Option("--spool", help="Folder of the measurements.")]
 
 
-def _settings(config: Path | None, spool: Path | None, **listen: Any) -> Settings:
+def load_settings(config: Path | None, spool: Path | None, **listen: Any) -> Settings:
+    """Return the settings as file, environment and command line say now."""
     overrides: dict[str, Any] = {}
     if given := {key: value for key, value in listen.items() if value is not None}:
         overrides["listen"] = given
     if spool is not None:
         overrides["spool"] = {"folder": spool}
-    settings = load(config, **overrides)
+    return load(config, **overrides)
+
+
+def _settings(config: Path | None, spool: Path | None, **listen: Any) -> Settings:
+    settings = load_settings(config, spool, **listen)
     engines.use(settings)
     return settings
 
@@ -67,10 +73,14 @@ def serve(
             return
         from agent.server import Server
 
-        server = Server(settings)
+        server = Server(
+            settings, lambda: load_settings(config, spool, host=host, port=port, socket=socket)
+        )
         _stop_on_signals(server.stop)
-        server.serve(recover)
-    except SettingsError as error:
+        signal.signal(signal.SIGHUP, lambda number, frame: server.reload())
+        with running(settings.spool.folder):
+            server.serve(recover)
+    except (SettingsError, AlreadyRunning) as error:
         raise _give_up(error) from None
 
 

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -122,6 +122,15 @@ class Reply:
     message: CoverageReply
     verdict: Verdict
     at_s: float
+
+
+def states(path: Path) -> dict[str, int]:
+    """Return how many questions are in which state; opens nothing for writing."""
+    if not path.is_file():
+        return {}
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT state, count(*) FROM requests GROUP BY state").fetchall()
+    return {str(state): int(count) for state, count in rows}
 
 
 class ControlStore:

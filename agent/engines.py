@@ -77,6 +77,65 @@ def engine(name: str, header: "Header") -> "Engine":
     return found
 
 
+CHAINED = ("denoiser", "regulariser")
+"""Kinds that run in this process; others run in the worker beside it."""
+
+
+def ready(settings: Settings) -> list[tuple[str, str, bool]]:
+    """Return name and newest version of each network, and whether it can serve.
+
+    What can is loaded afterwards, and is not loaded again by the first chain that needs it.
+    """
+    from engines.engine import engine_or_reason
+
+    here = store(settings.engines)
+    found = {}
+    for listed in here.networks():
+        if listed.name in found:
+            continue
+        serves = not listed.problem
+        if listed.manifest is not None and listed.manifest.kind in CHAINED:
+            engine = engine_or_reason(
+                listed.name,
+                runtime=settings.engines.runtime,
+                store=here,
+                options=options(settings.engines, settings.threads),
+            )
+            serves = engine.reason is None
+        found[listed.name] = (listed.name, listed.version, serves)
+    return list(found.values())
+
+
+def renew(settings: Settings) -> list[str]:
+    """Have chains use the newest versions from now on, where all of those can serve.
+
+    Measurements under way keep what they have.
+
+    Returns
+    -------
+    list of str
+        Why one cannot; then everything stays as it was.
+    """
+    from engines import engine
+    from engines.errors import EngineUnavailable
+
+    here = store(settings.engines)
+    asked = options(settings.engines, settings.threads)
+    reasons = []
+    for name in sorted({listed.name for listed in here.networks()}):
+        try:
+            weights = here.open(name)
+            if weights.manifest.kind in CHAINED:
+                engine.open_engine(weights, settings.engines.runtime, asked)
+        except EngineUnavailable as error:
+            reasons.append(str(error))
+    if not reasons:
+        engine.forget()
+        use(settings)
+        ready(settings)
+    return reasons
+
+
 def _shapes(header: "Header", manifest: "Manifest") -> list[tuple[int, int, int]]:
     from gadgets.denoise import BATCH_PIXELS
     from protocols.header import encodings

@@ -18,6 +18,7 @@ from agent.control import ControlChannel
 from agent.control_inband import InBand
 from agent.control_settings import ControlSettings
 from agent.control_store import ControlStore, StoreError
+from agent.counts import COUNTS
 from agent.coverage import Coverage
 from agent.coverage_channel import Channel
 from agent.coverage_page import Shown
@@ -26,6 +27,7 @@ from agent.exam_beside import Beside
 from agent.exam_settings import ExamSettings
 from agent.exam_worker import Setup, Worker
 from agent.exams import ExamBook
+from protocols.control import Telemetry
 from protocols.exam_file import ProtocolError
 from protocols.exam_library import library
 
@@ -118,7 +120,12 @@ def _run(
     coverage = Coverage(protocols, looks.protocol, settings.site, courses, audit, shown)
     coverage.start()
     stack.callback(coverage.close)
-    book.start(coverage, channel.publish)
+
+    def publish(message: Telemetry) -> None:
+        COUNTS.told(message)
+        channel.publish(message)
+
+    book.start(coverage, publish)
     stack.callback(book.close, settings.limits.stop_seconds)
     return Looking(book, channel)
 

@@ -9,9 +9,11 @@ makes it. Rows of delivered objects stay, so that the same object, added again, 
 """
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -242,6 +244,20 @@ class Store:
                         path.unlink()
                 except FileNotFoundError:
                     pass
+
+
+def waiting(settings: OutboxSettings) -> dict[str, int]:
+    """Return how many objects each destination still has to get; opens nothing for writing."""
+    result = {to.name: 0 for to in settings.destinations}
+    path = settings.folder / "outbox.sqlite"
+    if not path.is_file():
+        return result
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        rows = database.execute(
+            "SELECT destination, count(*) FROM delivery WHERE state != ? GROUP BY destination",
+            (State.DONE,),
+        ).fetchall()
+    return result | {str(destination): int(count) for destination, count in rows}
 
 
 def _sync_folder(folder: Path) -> None:

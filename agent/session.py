@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import log
 from agent.config import Settings
+from agent.counts import COUNTS
 from agent.measurement import Measurement, PeerGone, Report
 from agent.recover import reconstruct
 from agent.spool import Spool, SpoolFull, SpoolReader
@@ -99,6 +100,7 @@ class Session:
                 recording.close()
             if report.empty:
                 self._spool.remove(recording.name)
+            COUNTS.measurement(report)
 
     def _end_outgoing(self, report: Report, complete: bool) -> None:
         if self._outgoing is not None:

@@ -327,6 +327,11 @@ def open_engine(weights: Weights, runtime: str, options: Options) -> LoadedEngin
 _shared = lru_cache(maxsize=16)(load_engine)
 
 
+def forget() -> None:
+    """Have networks be read anew when they are asked for next; those in use go on."""
+    _shared.cache_clear()
+
+
 def engine_or_reason(
     name: str,
     version: str | None = None,

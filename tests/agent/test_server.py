@@ -38,6 +38,24 @@ def test_a_scanner_too_many_is_refused_in_words(start):
         assert source.read() == Close()
 
 
+def test_too_many_connections_in_a_minute_are_refused_in_words(start):
+    agent = start(limits={"connections_per_minute": 2})
+    answers = [agent.exchange(Close()) for _ in range(3)]
+    assert [bool(answer.texts) for answer in answers] == [False, False, True]
+    assert "minute" in answers[2].texts[0] and answers[2].closed
+
+
+def test_a_scanner_that_is_silent_for_too_long_is_given_up(start, scan):
+    agent = start(limits={"silence_s": 0.2, "connections": 1})
+    with agent.connect() as peer:
+        write(peer.makefile("wb", buffering=0), ConfigFile("simplefft"), scan.header)
+        write(peer.makefile("wb", buffering=0), scan.readouts[:8])
+        *_, close = Reader(peer.makefile("rb", buffering=0))
+    assert close == Close()
+    agent.stop()
+    assert agent.states()[0]["outcome"] == "kept"
+
+
 def test_stopping_lets_a_running_measurement_end(start, scan):
     agent = start()
     with agent.connect() as peer:
@@ -46,9 +64,9 @@ def test_stopping_lets_a_running_measurement_end(start, scan):
         reader = Reader(source)
         assert reader.read() == Response(1, "alive")
         agent.server.stop()
-        with pytest.raises(OSError):
-            while True:
-                socket.create_connection(agent.server.address).close()
+        while not (answer := agent.exchange(Close())).texts:
+            pass  # served, as it has not noticed yet
+        assert answer.texts[0].startswith("ERR this agent finishes") and answer.closed
         write(sink, scan.readouts, Close())
         assert isinstance(reader.read(), ImageMessage)
         assert reader.read() == Close()
