@@ -12,6 +12,7 @@ import agent.backtest_cli
 import agent.cli
 import agent.console.cli
 import agent.doctor_cli
+import agent.drain_cli
 import agent.keys_cli
 import agent.protocol_cli
 import agent.train_cli
