@@ -30,6 +30,7 @@ app.add_typer(agent.protocol_cli.app, name="protocol")
 app.add_typer(agent.audit_cli.app, name="audit")
 app.add_typer(agent.keys_cli.app, name="keys")
 app.add_typer(agent.doctor_cli.app)
+app.add_typer(agent.drain_cli.app)
 app.add_typer(agent.console.cli.app, name="console")
 
 
