@@ -153,11 +153,13 @@ class DicomWay:
         self._put(findings.exam, latest, "report", lambda of: of.findings(findings, networks))
 
     def summary(
-        self, exam: str, series: str, pages: NDArray[np.uint8], networks: Sequence[str]
+        self, findings: ExamFindings, pages: NDArray[np.uint8], networks: Sequence[str]
     ) -> None:
-        """Write the pages of a summary, uint8 (page, y, x, rgb), soon."""
-        title = f"Summary after {series}"
-        self._put(exam, series, "summary", lambda of: of.summary(pages, title, networks))
+        """Write the pages of a summary of findings, uint8 (page, y, x, rgb), soon."""
+        latest = findings.series[-1]
+        # A step may be scanned twice: the number tells its summaries apart.
+        title = f"Summary {len(findings.series)}: after {latest}"
+        self._put(findings.exam, latest, "summary", lambda of: of.summary(pages, title, networks))
 
     def make_anew(self, measurements: Iterable[str]) -> None:
         """Make the objects of measurements again, when nothing is being measured."""

@@ -143,15 +143,13 @@ class WaysOut:
 
     def summarised(self, summary: Summary) -> None:
         """Take the summary of an exam."""
-        exam, series = summary.findings.exam, summary.series
+        findings, engines = summary.findings, _names(summary.engines)
         if self.way is not None:
             way = self.way
-            self._attempt(
-                lambda: way.summary(exam, series, summary.pictures, _names(summary.engines))
-            )
+            self._attempt(lambda: way.summary(findings, summary.pictures, engines))
         if self.page is not None:
             page = self.page
-            self._attempt(lambda: page.summary(exam, series, summary.images))
+            self._attempt(lambda: page.summary(findings.exam, summary.series, summary.images))
 
     def _attempt(self, what: Callable[[], None]) -> None:
         try:

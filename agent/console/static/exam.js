@@ -93,7 +93,7 @@ function heading() {
   if (line.console === false) banners.push(h("div", { class: "banner", id: "lost" }, t("lost")));
   else if (line.agent === false) banners.push(h("div", { class: "banner", id: "agent-gone" }, t("agent_gone")));
   for (const peer of state.peers.values()) {
-    if (peer.state === "lost") banners.push(h("div", { class: "banner" }, t("scanner_lost", { peer: peer.peer })));
+    if (peer.state === "lost" && peer.role === "scanner") banners.push(h("div", { class: "banner" }, t("scanner_lost", { peer: peer.peer })));
   }
   if (state.dropped) banners.push(h("div", { class: "banner warn" }, t("dropped", { n: state.dropped })));
   if (banner) banners.push(banner);
