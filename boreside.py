@@ -15,6 +15,7 @@ import agent.doctor_cli
 import agent.drain_cli
 import agent.keys_cli
 import agent.protocol_cli
+import agent.requests_cli
 import agent.train_cli
 import agent.train_synthesis_cli  # adds its commands to those of agent.train_cli
 import scanner.archive_cli
@@ -32,6 +33,7 @@ app.add_typer(agent.keys_cli.app, name="keys")
 app.add_typer(agent.doctor_cli.app)
 app.add_typer(agent.drain_cli.app)
 app.add_typer(agent.console.cli.app, name="console")
+app.add_typer(agent.requests_cli.app, name="request")
 
 
 @app.command()

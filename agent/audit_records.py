@@ -163,7 +163,9 @@ class ClickEntry(_Entry):
     kind: Literal["click"] = "click"
     user: str
     role: str
-    action: Literal["login", "login_failed", "logout", "accept", "decline", "publish", "account"]
+    action: Literal[
+        "login", "login_failed", "logout", "accept", "decline", "publish", "account", "request"
+    ]
     about: str = ""
     detail: str = ""
 

@@ -30,6 +30,7 @@ from agent.control_settings import LOOPBACK, ControlSettings
 from agent.dicom_settings import DicomSettings
 from agent.exam_settings import AuditSettings, ExamSettings
 from agent.outbox_settings import OutboxSettings
+from agent.requests import RequestSettings
 from agent.trigger_site import SitePolicy
 
 DEFAULT_FILE = Path("agent.yaml")
@@ -126,9 +127,23 @@ class SpoolSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """What peers may ask for: see `protocols.mrd.Limits`; ``stop_seconds`` bounds a shutdown."""
+    """What peers may ask for; k-space of unfinished images has `gadgets.frame_memory`.
+
+    Attributes
+    ----------
+    connections, connections_per_minute : int
+        At once, and how often new ones are taken.
+    silence_s : float
+        A peer that neither sends nor takes anything for so long is given up.
+    text_bytes, message_bytes : bytes
+        See `protocols.mrd.Limits`.
+    stop_seconds : float
+        How long running measurements may take to end.
+    """
 
     connections: int = Field(default=16, ge=1)
+    connections_per_minute: int = Field(default=600, ge=1)
+    silence_s: float = Field(default=3600, gt=0)
     text_bytes: ByteSize = Field(default=ByteSize(16 << 20), gt=0)
     message_bytes: ByteSize = Field(default=ByteSize(4 << 30), gt=0)
     stop_seconds: float = Field(default=60, ge=0)
@@ -192,6 +207,8 @@ class Settings(BaseSettings):
         Of the page, which is a process of its own. None: nothing is written for it.
     metrics : MetricsSettings or None
         None: not served.
+    requests : RequestSettings or None
+        After the scan. None: the agent does none.
     """
 
     model_config = SettingsConfigDict(
@@ -213,6 +230,7 @@ class Settings(BaseSettings):
     outbox: OutboxSettings | None = None
     console: ConsoleSettings | None = None
     metrics: MetricsSettings | None = None
+    requests: RequestSettings | None = None
 
     @classmethod
     def settings_customise_sources(

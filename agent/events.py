@@ -11,6 +11,7 @@ keep up with is left out on the page and counted; delivery never waits. The cons
 process (`agent.console`), so that nobody who looks can slow the agent. Only the latest exams stay.
 """
 
+import contextlib
 import os
 import secrets
 import sqlite3
@@ -45,6 +46,8 @@ KEPT_NAMELESS = 1000
 """Events that are of no exam."""
 ALIVE_S = 1.0
 """Between two signs of life."""
+FRESH_S = 60.0
+"""Age from which on a picture that no event speaks of is removed."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -89,10 +92,13 @@ class Events:
     ----------
     folder : Path
         Of its own; one agent writes to it.
+    alive : bool
+        Give signs of life. False: another process of the agent, which speaks now and then.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, alive: bool = True) -> None:
         self.folder = folder
+        self._alive = alive
         self._log = log.get()
         self._jobs: deque[tuple[Job, int]] = deque()
         self._bytes = 0
@@ -192,7 +198,7 @@ class Events:
             if dropped:
                 lost = PicturesDropped(pictures=dropped)
                 self._attempt(partial(self._insert, None, lost))
-            if time.monotonic() - alive_s > ALIVE_S / 2 or closing:
+            if self._alive and (time.monotonic() - alive_s > ALIVE_S / 2 or closing):
                 alive_s = time.monotonic()
                 self._attempt(partial(self._sign_of_life, closing))
             if closing and not self._jobs:
@@ -226,7 +232,11 @@ class Events:
             "SELECT exam FROM events WHERE exam IS NOT NULL GROUP BY exam "
             "ORDER BY max(number) DESC LIMIT -1 OFFSET ?"
         )
-        self._file.execute(f"DELETE FROM events WHERE exam IN ({old})", (KEPT_EXAMS,))
+        gone = self._file.execute(
+            f"DELETE FROM events WHERE exam IN ({old}) "
+            "RETURNING json_extract(body, '$.file') AS file",
+            (KEPT_EXAMS,),
+        ).fetchall()
         nameless = "SELECT number FROM events WHERE exam IS NULL ORDER BY number DESC"
         self._file.execute(
             f"DELETE FROM events WHERE exam IS NULL AND number NOT IN ({nameless} LIMIT ?)",
@@ -237,8 +247,11 @@ class Events:
         )
         names = {name for (name,) in files}
         for path in (self.folder / PICTURES).iterdir():
-            if path.name not in names:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                # A fresh one may be of another process, whose event is about to follow.
+                fresh = time.time() - path.stat().st_mtime < FRESH_S
+                if path.name not in names and ((path.name,) in gone or not fresh):
+                    path.unlink()
 
     def _sign_of_life(self, ends: bool) -> None:
         value = "0" if ends else str(time.time())
