@@ -24,10 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent.audit import Audit
 from agent.audit_chain import AuditError
 from agent.console.accounts import Account, Accounts
+from agent.console.asking import Asking
 from agent.console.figures import figures
 from agent.console.gate import HEADERS, Gate, json_body, refuse
-from agent.console.settings import ANSWER, ENGINEER, ConsoleSettings
+from agent.console.settings import ANSWER, ENGINEER, REQUEST, ConsoleSettings
 from agent.console.stream import Stream
+from agent.console.trial import shadow, sweeps
 from agent.console.workbench import PublishError, Workbench
 from agent.event_records import Answered, Asked
 from agent.events import Commands, EventReader
@@ -83,6 +85,7 @@ class Console:
         self._audit = Audit(settings.folder / AUDIT)
         gate = Gate(settings, Accounts(settings.folder / ACCOUNTS), self._audit)
         self._gate = gate
+        self._asking = asking = Asking(settings, gate)
         hosts = ["localhost", "127.0.0.1", "[::1]"] if settings.loopback else ["*"]
         self.app = Starlette(
             routes=[
@@ -96,8 +99,11 @@ class Console:
                 Route("/api/events", gate.api(self._events)),
                 Route("/api/pictures", gate.api(self._pictures)),
                 Route("/api/answer", gate.api(self._answer, ANSWER), methods=["POST"]),
+                Route("/api/requests", gate.api(asking.all)),
+                Route("/api/request", gate.api(asking.ask, REQUEST), methods=["POST"]),
                 Route("/api/protocols", gate.api(self._protocols, ENGINEER)),
                 Route("/api/protocols/{name}", gate.api(self._protocol, ENGINEER)),
+                Route("/api/trial/{name}", gate.api(self._trial, ENGINEER)),
                 Route("/api/check", gate.api(self._check, ENGINEER), methods=["POST"]),
                 Route("/api/publish", gate.api(self._publish, ENGINEER), methods=["POST"]),
                 Route("/api/figures", gate.api(self._figures, ENGINEER)),
@@ -119,6 +125,7 @@ class Console:
         finally:
             watcher.cancel()
             self._audit.close()
+            self._asking.close()
             self._commands.close()
             self._reader.close()
 
@@ -131,6 +138,7 @@ class Console:
                 "name": account.name,
                 "role": account.role,
                 "answers": account.role in ANSWER,
+                "requests": self._asking.may(account),
                 "engineer": account.role in ENGINEER,
                 "guest": self._settings.guest is not None and account.name == "guest",
             }
@@ -195,6 +203,12 @@ class Console:
             return refuse(404, f"there is no protocol {name}")
         versions = [vars(version) for version in self._workbench.versions(name)]
         return JSONResponse({"text": text, "versions": versions})
+
+    async def _trial(self, request: Request, account: Account) -> Response:
+        name, settings = request.path_params["name"], self._settings
+        found = await run_in_threadpool(sweeps, settings.reports, name)
+        noted = await run_in_threadpool(shadow, settings.courses, settings.policy, name)
+        return JSONResponse({"sweeps": found, "shadow": noted})
 
     async def _check(self, request: Request, account: Account) -> Response:
         body = await json_body(request)

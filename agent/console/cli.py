@@ -9,6 +9,8 @@ import typer
 from rich.console import Console as Terminal
 
 from agent.console.settings import ConsoleSettings, Role
+from agent.control_settings import ControlSettings
+from agent.requests import RequestSettings
 
 NICE = 10
 """Below everything else of the machine: whoever looks must not slow the agent."""
@@ -53,7 +55,7 @@ def run(settings: ConsoleSettings) -> None:
 def console(
     context: typer.Context,
     config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file of the section `console`.")
+        Path | None, typer.Option("--config", help="The agent's settings: section `console`.")
     ] = None,
     events: Annotated[
         Path | None, typer.Option("--folder", help="Folder of the agent's events.")
@@ -65,6 +67,9 @@ def console(
     ] = None,
     site: Annotated[Path | None, typer.Option(help="The site's exam protocols.")] = None,
     reports: Annotated[Path | None, typer.Option(help="Backtest reports.")] = None,
+    requests: Annotated[
+        Path | None, typer.Option(help="Folder of requests after the scan.")
+    ] = None,
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
     guest: Annotated[
@@ -74,7 +79,8 @@ def console(
     """Serve the console page."""
     given = {
         "events": events, "host": host, "port": port, "folder": own, "site": site,
-        "reports": reports, "certificate": certificate, "key": key, "guest": guest,
+        "reports": reports, "requests": requests, "certificate": certificate, "key": key,
+        "guest": guest,
     }  # fmt: skip
     try:
         settings = _settings(config, {k: v for k, v in given.items() if v is not None})
@@ -89,8 +95,22 @@ def _settings(config: Path | None, given: dict[str, Any]) -> ConsoleSettings:
     import yaml
 
     found = yaml.safe_load(config.read_text()) if config else {}
-    section = found.get("console", found) if isinstance(found, dict) else {}
-    return ConsoleSettings(**{**(section or {}), **given})
+    found = found if isinstance(found, dict) else {}
+    if "console" not in found:
+        return ConsoleSettings(**{**found, **given})
+    return ConsoleSettings(**{**_of_agent(found), **(found["console"] or {}), **given})
+
+
+def _of_agent(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what other sections of the agent's settings say that the page has to know."""
+    control = ControlSettings(**(found.get("control") or {}))
+    known: dict[str, Any] = {
+        "policy": found.get("site") or {},
+        "courses": control.store.with_name(f"{control.store.stem}-exams.sqlite"),
+    }
+    if "requests" in found:
+        known["requests"] = RequestSettings(**(found["requests"] or {})).folder
+    return known
 
 
 def _give_up(error: Exception) -> None:

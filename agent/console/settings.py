@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from agent.trigger_site import SitePolicy
+
 
 class Role(StrEnum):
     """What somebody may do on the page."""
@@ -22,6 +24,7 @@ class Role(StrEnum):
 
 ANSWER = (Role.TECHNOLOGIST, Role.ADMIN)
 ENGINEER = (Role.ENGINEER, Role.ADMIN)
+REQUEST = (Role.TECHNOLOGIST, Role.ENGINEER, Role.ADMIN)
 
 
 class ConsoleSettings(BaseModel):
@@ -37,8 +40,14 @@ class ConsoleSettings(BaseModel):
         The site's exam protocols, where `publish` writes to.
     reports : path
         Backtest reports (`boreside backtest --out`).
+    requests : path or None
+        Folder of requests after the scan (`agent.requests`); None: the page has no button for them.
     certificate, key : path or None
         PEM files; with them the page is served over TLS.
+    courses : path or None
+        What the agent's triggers noted in each exam (`agent.coverage_store`).
+    policy : SitePolicy
+        The agent's section `site`.
     guest : Role or None
         Of whoever has not logged in; only on the loopback interface.
     session_hours : float
@@ -53,6 +62,9 @@ class ConsoleSettings(BaseModel):
     folder: Path = Path("console")
     site: Path = Path("exam-protocols")
     reports: Path = Path("reports")
+    requests: Path | None = None
+    courses: Path | None = None
+    policy: SitePolicy = SitePolicy()
     certificate: Path | None = None
     key: Path | None = None
     guest: Role | None = None

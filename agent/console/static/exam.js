@@ -3,6 +3,7 @@ import { $, h } from "/static/dom.js";
 import { ExamState } from "/static/exam_state.js";
 import { dot } from "/static/geometry.js";
 import { Live } from "/static/live.js";
+import { More } from "/static/more.js";
 import { Pane } from "/static/pane.js";
 import { findingsPanel, timeline } from "/static/panels.js";
 import { Pictures } from "/static/pictures.js";
@@ -25,6 +26,7 @@ const buttons = {
   overlays: h("button", { "aria-pressed": "true", onclick: () => toggle("overlays") }, t("overlays")),
   planes: h("button", { "aria-pressed": "false", onclick: () => split(!two) }, t("planes")),
   reset: h("button", { onclick: resetWindow }, t("reset")),
+  more: h("button", { id: "ask-more", "aria-pressed": "false", hidden: !bar.me.requests }, t("more")),
 };
 $("#panes").append(panes[0].element);
 $("#tools").append(...Object.values(buttons), h("div", { class: "space" }), h("div", { class: "hint" }, t("mouse")));
@@ -44,6 +46,7 @@ const live = new Live({
   },
 });
 const question = new Question($("#question"), live, bar.me);
+const more = new More($("#more"), buttons.more, { stack: () => active.stack, known: (name) => state.measurements.has(name), shown: showResult });
 
 function restart() {
   pictures.clear();
@@ -62,6 +65,7 @@ function refresh() {
     panel();
     $("main").classList.toggle("asking", Boolean(state.open));
     question.show(state, pictures);
+    more.refresh();
     heading();
     strip();
     for (const pane of panes) pane.redraw();
@@ -138,6 +142,13 @@ function choose(stack) {
   active.show(stack);
   if (point) active.to(point);
   refresh();
+}
+
+// The result of a request, once its pixels are here.
+function showResult(prefix) {
+  const stack = [...pictures.series.values()].find((s) => s.name.startsWith(prefix) && s.planes.some((p) => p.picture.pixels));
+  if (stack) choose(stack);
+  return Boolean(stack);
 }
 
 // A click marks a point of the patient; the other plane goes there.

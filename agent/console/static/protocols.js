@@ -2,6 +2,7 @@
 import { $, ask, h } from "/static/dom.js";
 import { Editor } from "/static/editor.js";
 import { top } from "/static/top.js";
+import { shadow, sweeps } from "/static/trial.js";
 import { clock, minutes, number, t } from "/static/words.js";
 
 const CHECK_MS = 250;
@@ -14,7 +15,7 @@ const heading = h("h2"), verdict = h("div", { class: "verdict", id: "verdict" })
 const beside = h("section", { class: "beside" });
 $("#page").append(list, h("section", { class: "desk" }, h("div", { class: "bar" }, heading, h("div", { class: "space" }), verdict), editor.element), beside);
 
-let name = null, saved = "", versions = [], checked = null, tab = "says", due = null, asked = 0;
+let name = null, saved = "", versions = [], trial = { sweeps: [], shadow: { triggers: [], questions: [] } }, checked = null, tab = "says", due = null, asked = 0;
 const pages = h("div", { id: "tab" });
 const tabs = h("div", { class: "tabs", role: "tablist" });
 const reason = h("input", { id: "reason", maxLength: 500 });
@@ -49,8 +50,10 @@ const count = (n) => (n === 1 ? t("problem_1") : t("problems", { n }));
 
 async function open(which, revision) {
   if (name && editor.value !== saved && !confirm(t("unsaved"))) return;
-  const found = await ask(`/api/protocols/${encodeURIComponent(which)}${revision ? `?revision=${revision}` : ""}`);
+  const path = encodeURIComponent(which);
+  const [found, tried] = await Promise.all([ask(`/api/protocols/${path}${revision ? `?revision=${revision}` : ""}`), ask(`/api/trial/${path}`)]);
   name = which;
+  trial = tried;
   versions = found.versions;
   editor.value = saved = found.text;
   heading.textContent = which;
@@ -88,10 +91,10 @@ function ready() {
 function show() {
   const problems = checked.problems.map((problem) => h("button", { class: "problem", onclick: () => editor.go(problem.line, problem.column) },
     h("b", {}, `${problem.line}:${problem.column}`), h("span", {}, problem.message)));
-  tabs.replaceChildren(...["says", "changes", "history"].map((each) => h("button", {
-    role: "tab", "data-tab": each, "aria-pressed": String(each === tab), onclick: () => { tab = each; show(); },
+  tabs.replaceChildren(...["says", "changes", "history", "sweep", "shadow"].map((each) => h("button", {
+    role: "tab", "data-tab": each, "aria-pressed": String(each === tab), onclick: () => { tab = each; if (checked) show(); },
   }, t(each))));
-  pages.replaceChildren(...problems, ...({ says, changes, history })[tab]());
+  pages.replaceChildren(...problems, ...({ says, changes, history, sweep: () => sweeps(trial.sweeps), shadow: () => shadow(trial.shadow) })[tab]());
 }
 
 function says() {
