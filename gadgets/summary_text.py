@@ -60,6 +60,7 @@ _STRUCTURES = {
 _UNSEEN = {
     Structure.VERTEBRA: "vertebral bodies",
     Structure.DISC: "discs",
+    Structure.FACET: "facet joints",
     Structure.SACRAL_SUBCHONDRAL: "sacral subchondral bone",
     Structure.ILIAC_SUBCHONDRAL: "iliac subchondral bone",
 }
@@ -67,6 +68,7 @@ _MEASURES = {
     "vbq": "Vertebral bone quality",
     "disc_height_index": "Disc height index",
     "canal_ap": "Canal, front to back",
+    "dural_sac_ap": "Fluid in the canal, front to back",
 }
 
 
@@ -124,7 +126,10 @@ def sizes(finding: Finding) -> str:
         parts.append(f"{finding.area_mm2:.0f} sq mm in a slice")
     if finding.depth_mm is not None:
         parts.append(f"{finding.depth_mm:.0f} mm deep")
-    parts.append(f"contrast {finding.cnr:.1f} times the noise")
+    if finding.type is FindingType.CANAL_NARROW:
+        parts.append(f"{finding.extent_mm[1]:.0f} mm from front to back")
+    else:
+        parts.append(f"contrast {finding.cnr:.1f} times the noise")
     return ", ".join(parts)
 
 

@@ -9,7 +9,7 @@ from gadgets.finish import Finish
 from gadgets.items import Labelled, LabelMap, Role, Series
 from gadgets.summary import SIDE, STRIP, TOP, summary, summary_images
 from gadgets.summary_draw import FOUND, View, screen_axes, shown, wrapped
-from gadgets.summary_text import MARK, cannot_judge, looks, place, probability, quality
+from gadgets.summary_text import MARK, cannot_judge, looks, place, probability, quality, sizes
 from protocols.findings import EvidenceCoverage, ExamFindings, Finding, Measure, Quality
 from protocols.geometry import Volume
 from protocols.header import parse_header
@@ -227,6 +227,12 @@ class TestWords:
         dark = finding(type="sclerosis_like")
         assert looks(dark, ["t1", "t2", "stir"]) == "Dark on T1, T2 and STIR"
         assert looks(finding(type="canal_narrow"), ["t2"]) == ""
+
+    def test_a_narrow_canal_has_a_diameter_other_findings_a_contrast(self):
+        canal = finding(type="canal_narrow", structure="canal", volume_ml=0, area_mm2=0, cnr=0,
+                        depth_mm=None, extent_mm=(12, 5.2, 8))  # fmt: skip
+        assert sizes(canal) == "5 mm from front to back"
+        assert sizes(finding()).endswith("contrast 7.2 times the noise")
 
     @pytest.mark.parametrize(
         ("fields", "words"),
