@@ -24,12 +24,12 @@ from gadgets.triage_shape import narrow
 from protocols.findings import FindingType, Structure
 from scanner.disease import HELD_OUT
 
-FAMILIES = ("si_oedema", "modic", "corner", "si_oedema", "modic", "metastasis")
+FAMILIES = ("modic", "metastasis", "si_oedema", "modic", "corner", "si_oedema")
 SIZES_ML = {"0.3 to 0.6 ml": (0.3, 0.6), "0.6 to 1.2 ml": (0.6, 1.2), "> 1.2 ml": (1.2, 1e9)}
 CONTRASTS = {"CNR 4 to 8": (4, 8), "CNR 8 to 16": (8, 16), "CNR > 16": (16, 1e9)}
 PEER = "STIR threshold on marrow"
 FALSE, ECE = 0.05, 0.05
-NORMAL, ILL, EXACT, OTHER, UNTRAINED, FACET = 60, 72, 12, 12, 4, 6
+NORMAL, ILL, EXACT, OTHER, UNTRAINED, FACET = 60, 72, 12, 8, 3, 3
 """Exams of the full run."""
 
 

@@ -31,7 +31,7 @@ from protocols.findings import ExamFindings, Side
 from protocols.geometry import Volume
 from scanner.triage_data import sample
 
-OUTLINES, MIRRORS, SCANS = 12, 12, 6
+OUTLINES, MIRRORS, SCANS = 8, 8, 6
 FACTORS = (1, 2, 4, 6)
 SNR = 30.0
 """Of the brightest percent of voxels at R 1."""
