@@ -4,8 +4,9 @@ Each exam has a folder of its own, in which the agent (`boreside serve`, a proce
 killed and started again; a scanner streams small measurements to it meanwhile, and asks after each
 burst of readouts how many bytes are safe. The moments are drawn, from a seed: after so many bytes
 of a measurement, as its n-th image comes back, after a time, or while the agent recovers what it
-was killed over before. At the end the agent is left in peace (`boreside recover`), and everything
-that was promised is looked for (`bench.crash_check`).
+was killed over before. At the end the agent is left in peace (`boreside recover`, and a last
+process that sends to the PACS), and everything that was promised is looked for
+(`bench.crash_check`, `bench.crash_dicom`).
 """
 
 import random
@@ -21,7 +22,7 @@ import numpy as np
 
 from bench.agents import AgentProcess, recover
 from bench.crash_check import check, unbroken
-from bench.crash_dicom import dicom
+from bench.crash_dicom import arrived, dicom, pacs, settle, to_pacs
 from bench.exams import Outcome, stack, take
 from bench.rows import row
 from protocols.errors import WireError
@@ -146,7 +147,13 @@ def _stream(agent: AgentProcess, sent: Sent, moment: Moment | None) -> None:
         receiver.join()
 
 
-def exam(folder: Path, kills: int, draw: random.Random, numbers: Iterator[int]) -> list[Sent]:
+def exam(
+    folder: Path,
+    settings: dict[str, Any],
+    kills: int,
+    draw: random.Random,
+    numbers: Iterator[int],
+) -> list[Sent]:
     """Run one exam in which the agent is killed so often; returns all that was sent."""
     measurements = (prepared(n, CONFIGS[n % len(CONFIGS)]) for n in numbers)
     sent: list[Sent] = []
@@ -160,12 +167,13 @@ def exam(folder: Path, kills: int, draw: random.Random, numbers: Iterator[int]) 
             "recovery": 2 * LATEST_S * draw.random(),
         }[kind]
         moment = Moment(draw.randrange(MEASUREMENTS), kind, amount)
-        agent = AgentProcess(folder, {"threads": 1})
+        agent = AgentProcess(folder, settings)
         try:
             sent += life(agent, moment, measurements)
         finally:
             agent.kill()
     recover(folder)
+    settle(folder, settings)
     return sent
 
 
@@ -179,8 +187,9 @@ def run(quick: bool) -> list[dict[str, Any]]:
         expected = unbroken(Path(folder) / "unbroken", CONFIGS, SLICES)
         for number in range(exams):
             place = Path(folder) / f"exam{number}"
-            sent = exam(place, kills // exams, draw, numbers)
-            totals += check(place, sent, expected, SLICES)
+            with pacs(place / "pacs") as port:
+                sent = exam(place, to_pacs(place, port), kills // exams, draw, numbers)
+            totals += check(place, sent, expected, SLICES) + arrived(place, place / "pacs")
             totals["measurements"] += len(sent)
         totals += dicom(Path(folder) / "dicom", 4 if quick else 40, draw)
     case = f"{kills} kills over {exams} exams, {totals['measurements']} measurements"

@@ -1,8 +1,9 @@
-"""The outbox under SIGKILL: every DICOM object it has taken arrives at the PACS, and only once.
+"""DICOM under SIGKILL: every object arrives at the PACS, and only once.
 
-A process (this module, run) adds objects and sends them, as an agent does while images leave; it is
+Looked at are the objects of agents that were killed (`arrived`), and the outbox alone, faster: a
+process (this module, run) adds objects and sends them, as an agent does while images leave; it is
 killed at random moments and started again, and adds first what it had not acknowledged, as recovery
-does: with the same SOP Instance UIDs. The PACS is a process of its own and is not killed.
+does, with the same SOP Instance UIDs. The PACS is a process of its own and is not killed.
 """
 
 import json
@@ -12,19 +13,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+from agent.config import load
 from agent.dicom_uid import uid
 from agent.outbox import Outbox
 from agent.outbox_settings import Destination, OutboxSettings
-from bench.agents import ROOT
+from agent.spool import Spool
+from bench.agents import ROOT, agent_process
 
 PACS = ROOT / "tests" / "agent" / "dicom" / "pacs.py"
 OBJECTS = 30
@@ -77,6 +82,50 @@ def pacs(folder: Path) -> Iterator[int]:
     finally:
         process.kill()
         process.communicate()
+
+
+def to_pacs(folder: Path, port: int) -> dict[str, Any]:
+    """Return the settings of an agent in a folder that sends to a PACS."""
+    box = settings(folder / "outbox", port).model_dump(mode="json")
+    box["destinations"][0]["commitment"] = False
+    return {"threads": 1, "outbox": box}
+
+
+def settle(folder: Path, sections: dict[str, Any]) -> None:
+    """Run an agent until nothing is owed to the PACS any more, or it takes too long."""
+    spool = Spool(load(spool={"folder": folder / "spool"}).spool)
+    with agent_process(folder, sections) as agent:
+        agent.wait_ready()
+        outbox = Outbox(OutboxSettings.model_validate(sections["outbox"]))
+        until = time.monotonic() + WAIT_S
+        while time.monotonic() < until:
+            if all(map(spool.done, spool.names())) and not outbox.status()["pacs"].left:
+                break
+            threading.Event().wait(0.2)
+        outbox.close()
+
+
+def arrived(folder: Path, stored: Path) -> Counter[str]:
+    """Count the objects of all measurements of an agent, and those that are lost or doubled.
+
+    A measurement without a study of its own is one: its name makes the Study Instance UID. It has
+    one object for each image that left.
+    """
+    studies = defaultdict(list)
+    for path in stored.glob("*.dcm"):
+        dataset = dcmread(path, force=True, stop_before_pixels=True)
+        studies[str(dataset.StudyInstanceUID)].append(
+            (dataset.SeriesNumber, dataset.InstanceNumber)
+        )
+    spool = Spool(load(spool={"folder": folder / "spool"}).spool)
+    found: Counter[str] = Counter(lost_objects=0, doubled_objects=0)
+    for name in spool.names():
+        images = len(spool.state(name).get("images", ()))
+        there = studies[str(uid("study", name))]
+        found["objects"] += images
+        found["lost_objects"] += max(0, images - len(set(there)))
+        found["doubled_objects"] += len(there) - len(set(there)) + max(0, len(set(there)) - images)
+    return found
 
 
 def dicom(folder: Path, kills: int, draw: random.Random) -> Counter[str]:

@@ -20,8 +20,8 @@ def stack(slices: int, matrix: int = 32, coils: int = 2) -> Measurement:
     headers["idx"]["slice"] = np.repeat(np.arange(slices), count)
     headers["flags"][:-1] &= ~np.uint64(AcquisitionFlag.LAST_IN_MEASUREMENT)
     headers["scan_counter"] = np.arange(len(headers))
-    scale = np.repeat(np.arange(1, slices + 1), count)[:, None, None].astype(np.float32)
-    samples = np.tile(one.readouts.samples, (slices, 1, 1)) * scale
+    scale = np.repeat(np.arange(1, slices + 1) / slices, count)[:, None, None]
+    samples = np.tile(one.readouts.samples, (slices, 1, 1)) * scale.astype(np.float32)
     return replace(one, readouts=ReadoutBlock(headers, samples))
 
 
