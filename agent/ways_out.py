@@ -71,7 +71,12 @@ def ways_out(settings: Settings, spool: Spool, serve: bool = True) -> Iterator["
             page = Page(settings, events)
         way = None
         if _to_pacs(settings):
-            from agent.dicom_way import DicomWay
+            try:
+                from agent.dicom_way import DicomWay
+            except ImportError as error:
+                raise SettingsError(
+                    f"outbox: expected the packages of the extra dicom (boreside[dicom]): {error}"
+                ) from None
 
             way = DicomWay(settings, spool, exam, serve, page.problem if page else None)
             stack.callback(way.close, settings.limits.stop_seconds)

@@ -36,6 +36,7 @@ class Name(StrEnum):
     WATERFAT = "waterfat"
     SYNTH_MR = "synth_mr"
     CONSOLE = "console"
+    WAY_OUT = "way_out"
     CRASH = "crash"
     FUZZ = "fuzz"
     SOAK = "soak"
