@@ -76,7 +76,7 @@ def scored(
 ) -> Iterator[Scored]:
     """Yield the scores of named exams, with the network's labels or with exact ones."""
     for name, make in exams:
-        path = KEPT / f"scores-{_version()}" / f"{name}{'-exact' if exact else ''}.pickle"
+        path = KEPT / f"scores-{version()}" / f"{name}{'-exact' if exact else ''}.pickle"
         if not path.exists():
             exam = make()
             result = score(exam, None if exact else network_labels(name, exam))
@@ -104,7 +104,7 @@ def _engine() -> Engine:
 
 
 @cache
-def _version() -> str:
+def version() -> str:
     """Return a name for all that results depend on."""
     root = Path(__file__).parent.parent
     content = hashlib.sha256((_engine().manifest or "none").__repr__().encode())
