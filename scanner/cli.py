@@ -162,6 +162,9 @@ def demo(
         Path | None,
         typer.Option(help="Folder with the real brain k-space [default: ../shared/data]."),
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--console", help="Serve the console page, to watch the exam on.")
+    ] = False,
 ) -> None:
     """Run a simulated exam through the agent, from the first readout to the last image."""
     from scanner.client import ServerAbsent, SessionBroken
@@ -169,7 +172,7 @@ def demo(
     from scanner.demo_agent import AgentFailed
 
     try:
-        run(out, exam.value, shared_data, Console())
+        run(out, exam.value, shared_data, Console(), page)
     except (AgentFailed, ServerAbsent, SessionBroken) as error:
         Console(stderr=True).print(f"[red]{type(error).__name__}[/red]:", str(error))
         raise typer.Exit(1) from None

@@ -1,5 +1,8 @@
 """What the scanner's console shows: a bar while a measurement runs, and a table of what came."""
 
+import os
+import sys
+import webbrowser
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,6 +14,12 @@ from rich.table import Table
 from protocols.mrd import Message
 from protocols.mrd_types import ImageMessage, ReadoutBlock
 from scanner.client import Address, Received, stream
+
+
+def open_browser(url: str) -> None:
+    """Open a page where there is a screen for it."""
+    if sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        webbrowser.open(url)
 
 
 def scan(

@@ -12,9 +12,12 @@ more is to be asked, and real brain k-space, where it is at hand. What is writte
     summary.json      latency, error and similarity of every image; what was asked, when and why
     agent.log         what the agent had to say; conventional.log: the second one
 
+With a page, the exam can be watched in a browser as it goes on.
+
 All spine data are simulated; truth (fully sampled, without noise) never leaves this process.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -23,12 +26,14 @@ from typing import Any
 
 from rich.console import Console
 
+from protocols.control import CoverageRequest
 from protocols.mrd import Message
 from protocols.mrd_hdf5 import write_measurement
 from protocols.mrd_types import ConfigFile, HeaderText, ReadoutBlock
 from scanner import brain, demo_coverage, montage, report
 from scanner import console as show
 from scanner.client import Received
+from scanner.console_adapter import Answer
 from scanner.console_virtual import VirtualConsole
 from scanner.demo_agent import Running, agent
 from scanner.exam import lumbar_exam, quick_exam
@@ -69,7 +74,9 @@ def find_shared_data() -> Path:
     return beside_repository if beside_repository.is_dir() else Path("../shared/data")
 
 
-def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> None:
+def run(
+    out: Path, exam: str, shared_data: Path | None, console: Console, page: bool = False
+) -> None:
     """Run the demo.
 
     Parameters
@@ -81,6 +88,8 @@ def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> Non
     shared_data : Path or None
         Folder with the real brain k-space; None looks beside the repository.
     console : rich.console.Console
+    page : bool
+        Serve the agent's page; on a terminal it stays until somebody presses Enter.
 
     Raises
     ------
@@ -91,12 +100,15 @@ def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> Non
     (out / "exam.h5").unlink(missing_ok=True)
     make, speed, patients = EXAMS[exam]
     console.print(f"Simulated {exam} exam, scanned at {speed:g} times real speed")
-    demo = _Demo(out, console, speed)
+    demo = _Demo(out, console, speed, demo_coverage.accept_later if page else demo_coverage.accept)
     coverage = []
     with (
-        agent(out / "agent.log", demo_coverage.PROTOCOL) as looking,
+        agent(out / "agent.log", demo_coverage.PROTOCOL, page) as looking,
         agent(out / "conventional.log") as plain,
     ):
+        if page:
+            console.print(f"The exam is on {looking.page}", highlight=False)
+            show.open_browser(looking.page)
         for number, patient in enumerate(patients):
             spine = patient.spine()
             steps = make(spine, exam=patient.name)
@@ -110,6 +122,8 @@ def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> Non
             demo.scan_brain(file, looking)
         else:
             console.print(f"real brain k-space: skipped, there is no {file} (see --shared-data)")
+        if page and sys.stdin.isatty():
+            console.input(f"{looking.page} stays until you press Enter ")
     title = f"Boreside demo: {exam} exam, images as the agent returned them"
     note = (
         "Spine: SIMULATED with a digital phantom, no patient. "
@@ -137,8 +151,15 @@ def run(out: Path, exam: str, shared_data: Path | None, console: Console) -> Non
 class _Demo:
     """What is scanned, and what is kept of it."""
 
-    def __init__(self, out: Path, console: Console, speed: float) -> None:
+    def __init__(
+        self,
+        out: Path,
+        console: Console,
+        speed: float,
+        answer: Callable[[CoverageRequest], Answer],
+    ) -> None:
         self._raw, self._console, self._speed = out / "exam.h5", console, speed
+        self._answer = answer
         self.results: list[report.ImageResult] = []
         self.rows: list[montage.Row] = []
 
@@ -172,7 +193,7 @@ class _Demo:
                 self._compare(step, received, plain)
 
         with VirtualConsole(
-            looking.control, steps, demo_coverage.protocol(), demo_coverage.accept, acquire
+            looking.control, steps, demo_coverage.protocol(), self._answer, acquire
         ) as technologist:
             for step in steps:
                 acquire(step)

@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ site: {mode: active}
 """
 
 
+_PAGE = """
+console: {}
+requests: {}
+"""
+
+
 class AgentFailed(RuntimeError):
     """The agent's process did not come up."""
 
@@ -38,14 +45,17 @@ class Running:
         For measurements.
     control : AgentAddress or None
         For a console; None where the agent does not look at exams.
+    page : str
+        URL of its page; "" where there is none.
     """
 
     address: str
     control: AgentAddress | None = None
+    page: str = ""
 
 
 @contextmanager
-def agent(log: Path, protocol: str | None = None) -> Iterator[Running]:
+def agent(log: Path, protocol: str | None = None, page: bool = False) -> Iterator[Running]:
     """Run an agent whose spool, keys and audit are gone afterwards.
 
     Parameters
@@ -54,6 +64,8 @@ def agent(log: Path, protocol: str | None = None) -> Iterator[Running]:
         What it has to say, one JSON object a line.
     protocol : str or None
         Exam protocol by which it looks at exams; None: it only reconstructs.
+    page : bool
+        Serve its page, on which whoever is at this machine may do everything.
 
     Raises
     ------
@@ -62,10 +74,12 @@ def agent(log: Path, protocol: str | None = None) -> Iterator[Running]:
     with (
         tempfile.TemporaryDirectory(prefix="agent-", dir=log.parent.resolve()) as name,
         log.open("wb") as lines,
+        ExitStack() as beside,
     ):
         folder = Path(name)
         settings = folder / "agent.yaml"
-        settings.write_text(_SETTINGS.replace("PROTOCOL", protocol) if protocol else "{}")
+        looking = _SETTINGS.replace("PROTOCOL", protocol) if protocol else ""
+        settings.write_text(looking + _PAGE * page or "{}")
         if protocol:
             for who in ("agent", "scanner"):
                 _boreside(folder, "keys", "make", who)
@@ -85,7 +99,8 @@ def agent(log: Path, protocol: str | None = None) -> Iterator[Running]:
                 keys = folder / "keys"
                 pair = Keys(keys / "scanner.key_secret", keys / "agent.key")
                 control = AgentAddress("127.0.0.1", ports["port"], ports["telemetry_port"], pair)
-            yield Running(f"127.0.0.1:{port}", control)
+            url = beside.enter_context(_page(folder, settings)) if page else ""
+            yield Running(f"127.0.0.1:{port}", control, url)
         finally:
             process.terminate()
             try:
@@ -93,6 +108,30 @@ def agent(log: Path, protocol: str | None = None) -> Iterator[Running]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def _page(folder: Path, settings: Path) -> Iterator[str]:
+    """Serve the page of an agent; yields its URL."""
+    command = [sys.executable, "-m", "boreside", "console", "--config", str(settings)]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--guest", "admin"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        if not said.startswith("console on "):
+            raise AgentFailed(f"boreside console did not start:\n{said}{process.stderr.read()}")
+        # What it says later is read, lest it waits for room in the pipe.
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield said.split()[-1]
+    finally:
+        process.terminate()
+        process.wait(STOP_S)
 
 
 def _boreside(folder: Path, *arguments: str) -> None:

@@ -4,6 +4,7 @@ A scripted technologist accepts whatever is asked. What the agent saw and decide
 own telemetry; what was there to be seen is the scanner's truth, which the agent never gets.
 """
 
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from scanner.phantom import LumbarSpine, SpineParameters
 from scanner.phantom.lesion_truth import lesion_truth
 
 PROTOCOL = "lumbar"
+SHOWN_S = 15.0
+"""How long a question stands on the page before the scripted technologist answers."""
 
 
 class Patient(NamedTuple):
@@ -44,6 +47,12 @@ def protocol() -> ExamProtocol:
 def accept(request: CoverageRequest) -> Answer:
     """The scripted technologist."""
     return Answer(Outcome.ACCEPTED)
+
+
+def accept_later(request: CoverageRequest) -> Answer:
+    """The scripted technologist, who lets people answer on the page first."""
+    time.sleep(SHOWN_S)
+    return accept(request)
 
 
 def facts(patient: Patient, spine: LumbarSpine, console: VirtualConsole) -> dict[str, Any]:

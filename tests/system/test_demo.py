@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import urllib.request
 
 import numpy as np
 import pytest
@@ -124,3 +125,13 @@ class TestScan:
         done = boreside("scan", "--speed", speed)
         assert done.returncode == 2
         assert "expected real, max or a positive number" in " ".join(done.stderr.split())
+
+
+def test_the_page_of_the_demo_is_served_beside_the_agent(tmp_path):
+    pytest.importorskip("uvicorn", reason="needs uvicorn, of the extra console")
+    with (
+        agent(tmp_path / "agent.log", page=True) as running,
+        urllib.request.urlopen(f"{running.page}/api/me") as answer,
+    ):
+        me = json.load(answer)
+    assert me["guest"] and me["requests"]
