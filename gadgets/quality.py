@@ -5,12 +5,16 @@ simulated lumbar exams (`scanner.motion`, `scanner.faults`): what they say of pa
 not measured. Research only.
 """
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gadgets.fft import threads
 from gadgets.items import LabelMap, Series
 from gadgets.sampling import within
 from protocols.findings import Quality
@@ -164,20 +168,25 @@ def bright_fat(
     dark), and compared with what lies 20 to 45 mm deep beside it.
     """
     pixel = series.volume.spacing[1::-1]
-    bright = among = 0
-    for image, inside in zip(data, signal):
-        solid = np.pad(inside, 1, mode="edge")
-        depth = ndimage.distance_transform_edt(solid, pixel)[1:-1, 1:-1]
-        layer = inside & (depth > _SKIN_MM) & (depth < _FAT_MM)
-        deep = (inside & (depth > _REFERENCE_MM[0]) & (depth < _REFERENCE_MM[1])).astype(np.float32)
-        sigma = 20.0 / pixel
-        weight = np.maximum(_blurred(deep, sigma), 1e-6)
-        logs = np.log(np.maximum(image, 1e-6 * image.max(initial=0) + 1e-12))
-        beside = np.exp(_blurred(deep * logs, sigma) / weight)
-        layer &= weight > 0.02
-        among += int(layer.sum())
-        bright += int((layer & (image > _BRIGHT * beside)).sum())
+    counts = _each_slice(lambda image, inside: _bright_fat(image, inside, pixel), data, signal)
+    bright, among = (sum(numbers) for numbers in zip(*counts))
     return bright / among if among else None
+
+
+def _bright_fat(
+    image: NDArray[np.float32], inside: NDArray[np.bool_], pixel: NDArray[np.float64]
+) -> tuple[int, int]:
+    """Return how many pixels of a slice's subcutaneous fat are bright, and of how many."""
+    solid = np.pad(inside, 1, mode="edge")
+    depth = ndimage.distance_transform_edt(solid, pixel)[1:-1, 1:-1]
+    layer = inside & (depth > _SKIN_MM) & (depth < _FAT_MM)
+    deep = (inside & (depth > _REFERENCE_MM[0]) & (depth < _REFERENCE_MM[1])).astype(np.float32)
+    sigma = 20.0 / pixel
+    weight = np.maximum(_blurred(deep, sigma), 1e-6)
+    logs = np.log(np.maximum(image, 1e-6 * image.max(initial=0) + 1e-12))
+    beside = np.exp(_blurred(deep * logs, sigma) / weight)
+    layer &= weight > 0.02
+    return int((layer & (image > _BRIGHT * beside)).sum()), int(layer.sum())
 
 
 def wrapped(data: NDArray[np.float32]) -> bool:
@@ -235,25 +244,37 @@ def _gaussian(n: int, sigma: float) -> NDArray[np.float32]:
     return np.asarray(ndimage.gaussian_filter1d(np.eye(n), sigma, axis=0), np.float32)
 
 
+def _each_slice(function: Callable[..., Any], *stacks: Iterable[Any]) -> list[Any]:
+    """Return what a function gives of each slice; some beside each other, for SciPy waits not."""
+    with ThreadPoolExecutor(threads()) as pool:
+        return list(pool.map(function, *stacks))
+
+
 def _patient(data: NDArray[np.float32], series: Series) -> NDArray[np.bool_]:
     """Return where the patient is, bool (z, y, x): filled in each slice, the largest part of it."""
     pixel = series.volume.spacing[1::-1]
-    found = np.zeros(data.shape, bool)
+    noise = np.zeros(len(data))
+    if series.noise is not None:
+        noise = np.median(series.noise, axis=(1, 2))
+    return np.stack(_each_slice(lambda image, sigma: _outline(image, sigma, pixel), data, noise))
+
+
+def _outline(
+    image: NDArray[np.float32], noise: float, pixel: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Return where the patient is in a slice, bool (y, x)."""
+    smooth = ndimage.gaussian_filter(image, 1.5 / pixel)
+    if not smooth.any():
+        return np.zeros(image.shape, bool)
+    least = max(0.05 * np.percentile(smooth, 90), 2.0 * float(noise))
+    # Beside bright fat, its ringing is no tissue.
+    around = np.maximum(0.25 * _blurred(image, 12.0 / pixel), least)
     reach = max(1, round(6.0 / float(pixel.min())))
-    for z, image in enumerate(data):
-        smooth = ndimage.gaussian_filter(image, 1.5 / pixel)
-        if not smooth.any():
-            continue
-        least = 0.05 * np.percentile(smooth, 90)
-        if series.noise is not None:
-            least = max(least, 2.0 * float(np.median(series.noise[z])))
-        # Beside bright fat, its ringing is no tissue.
-        around = np.maximum(0.25 * _blurred(image, 12.0 / pixel), least)
-        solid = np.pad(smooth > around, 2 * reach, mode="edge")
-        solid = ndimage.binary_fill_holes(ndimage.binary_closing(solid, None, reach))
-        solid = solid[2 * reach : -2 * reach, 2 * reach : -2 * reach]
-        parts, count = ndimage.label(ndimage.binary_opening(solid, None, reach))
-        if count:
-            sizes = ndimage.sum_labels(solid, parts, range(1, count + 1))
-            found[z] = parts == 1 + int(np.argmax(sizes))
-    return found
+    solid = np.pad(smooth > around, 2 * reach, mode="edge")
+    solid = ndimage.binary_fill_holes(ndimage.binary_closing(solid, None, reach))
+    solid = solid[2 * reach : -2 * reach, 2 * reach : -2 * reach]
+    parts, count = ndimage.label(ndimage.binary_opening(solid, None, reach))
+    if not count:
+        return np.zeros(image.shape, bool)
+    sizes = ndimage.sum_labels(solid, parts, range(1, count + 1))
+    return np.asarray(parts == 1 + int(np.argmax(sizes)))

@@ -352,5 +352,11 @@ def _joint_depth(
 
 
 def _around(at: np.ndarray, surface: Vector, reach_mm: float) -> np.ndarray:
-    low, high = surface.min(axis=0) - reach_mm, surface.max(axis=0) + reach_mm
-    return np.asarray(np.all((at > low) & (at < high), axis=-1))
+    """Whether points are within the box around a surface and so far beyond."""
+    low = (surface.min(axis=0) - reach_mm).astype(np.float32)
+    high = (surface.max(axis=0) + reach_mm).astype(np.float32)
+    found = np.ones(at.shape[:-1], bool)
+    for axis in range(3):
+        values = np.ascontiguousarray(at[..., axis])
+        found &= (values > low[axis]) & (values < high[axis])
+    return found
