@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import ismrmrd.xsd as xsd
 
@@ -13,19 +14,18 @@ from agent import log
 from agent.audit import salt_file
 from agent.audit_records import Pseudonyms
 from agent.config import Settings
-from agent.dicom import DicomExams
-from agent.dicom_identity import from_header
 from agent.event_records import Begun, Problem
 from agent.events import EventReader, Events
 from agent.exams import exam_name
-from agent.outbox import Outbox
 from agent.requests import Request
 from agent.requests_images import Recorded
-from agent.worklist import Worklist
 from gadgets.series import series_name, step_name
 from protocols.header import Header
 from protocols.mrd_hdf5 import write_images
 from protocols.mrd_types import ImageMessage
+
+if TYPE_CHECKING:
+    from agent.dicom import DicomExams
 
 _COUNTERS = ("contrast", "repetition", "phase", "set")
 
@@ -48,22 +48,30 @@ class Results:
         self._open = ExitStack()
         self._events: Events | None = None
         self._reader: EventReader | None = None
-        self._dicom: DicomExams | None = None
         settings.audit.folder.parent.mkdir(parents=True, exist_ok=True)
         self._pseudonyms = Pseudonyms.of_site(salt_file(settings.audit.folder))
         if settings.console is not None:
             self._events = self._open.enter_context(Events(settings.console.events, alive=False))
             self._reader = EventReader(settings.console.events)
             self._open.callback(self._reader.close)
-        if settings.outbox is not None and settings.outbox.destinations:
-            title = settings.dicom.ae_title
-            outbox = Outbox(settings.outbox, title)
-            self._open.callback(outbox.close)
-            lookup = None
-            if settings.dicom.worklist is not None:
-                folder = settings.outbox.folder / "worklist"
-                lookup = Worklist(settings.dicom.worklist, folder, title).complete
-            self._dicom = DicomExams(settings.dicom, outbox.add, lookup)
+        self._dicom = self._to_pacs()
+
+    def _to_pacs(self) -> "DicomExams | None":
+        settings = self._settings
+        if settings.outbox is None or not settings.outbox.destinations:
+            return None
+        from agent.dicom import DicomExams
+        from agent.outbox import Outbox
+        from agent.worklist import Worklist
+
+        title = settings.dicom.ae_title
+        outbox = Outbox(settings.outbox, title)
+        self._open.callback(outbox.close)
+        lookup = None
+        if settings.dicom.worklist is not None:
+            folder = settings.outbox.folder / "worklist"
+            lookup = Worklist(settings.dicom.worklist, folder, title).complete
+        return DicomExams(settings.dicom, outbox.add, lookup)
 
     def __enter__(self) -> "Results":
         return self
@@ -150,12 +158,14 @@ class Results:
 
 def named(recorded: Recorded, words: str) -> Header:
     """Return a header for DICOM: of the measurement's study, but a step of its own."""
+    from agent.dicom_identity import from_header
+
     header = copy.deepcopy(recorded.header)
-    about = header.measurementInformation or xsd.measurementInformationType()
-    about.protocolName = f"{step_name(header)}, {words}"
-    study = header.studyInformation or xsd.studyInformationType()
     identity = from_header(recorded.header, recorded.name)
+    study = header.studyInformation or xsd.studyInformationType()
     study.studyInstanceUID = identity.study_uid
-    about.frameOfReferenceUID = identity.frame_of_reference_uid
-    header.measurementInformation, header.studyInformation = about, study
+    header.studyInformation = study
+    if header.measurementInformation is not None:
+        header.measurementInformation.frameOfReferenceUID = identity.frame_of_reference_uid
+        header.measurementInformation.protocolName = f"{step_name(header)}, {words}"
     return header

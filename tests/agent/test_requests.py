@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import ismrmrd.xsd as xsd
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from agent.requests_store import ATTEMPTS, RequestError, RequestStore
 from agent.requests_worker import keeper, work
 from agent.spool import Spool
 from gadgets.synthesis.synthetic_mr import synthesise
+from protocols.header import header_text, parse_header
 from protocols.meta import parse_meta
 from protocols.mrd_hdf5 import read_measurement
 from protocols.mrd_types import Close, ConfigFile, HeaderText
@@ -220,6 +222,41 @@ def test_times_that_no_sequence_has_are_no_request():
 def test_a_name_cannot_lead_out_of_the_spool():
     with pytest.raises(ValueError, match="pattern"):
         Request.of("../../etc/passwd", FieldOfView())
+
+
+def test_results_go_to_the_outbox_once_in_the_study_of_their_measurement(
+    settings, spool, store, scan, tmp_path
+):
+    pytest.importorskip("pydicom", reason="needs pydicom, of the extra dicom")
+    import pydicom
+
+    from agent.outbox_settings import OutboxSettings
+    from agent.outbox_store import State, Store
+
+    header = parse_header(scan.header.xml)
+    header.measurementInformation = xsd.measurementInformationType(
+        patientPosition=xsd.patientPositionType.HFS, protocolName="t1"
+    )
+    xml = HeaderText(header_text(header))
+    measured = record(spool, CONFIG, xml, scan.noise, scan.readouts, Close())
+    away = {"name": "pacs", "host": "127.0.0.1", "port": 1, "ae_title": "PACS"}
+    outbox = OutboxSettings(folder=tmp_path / "outbox", destinations=(away,))
+    settings = settings.model_copy(update={"outbox": outbox})
+    for wanted in (FieldOfView(), OtherChain(chain="conventional")):
+        request = Request.of(measured, wanted)
+        store.put(request)
+        work(settings, idle_s=0)
+        store.end(request.id, "waiting")
+        work(settings, idle_s=0)
+        assert store.get(request.id).reason == ""
+    waiting = Store(outbox)
+    found = [pydicom.dcmread(e.path) for e in waiting.due("pacs", State.WAITING, 10)]
+    waiting.close()
+    assert sorted(each.SeriesDescription.partition(", ")[2] for each in found) == [
+        "larger field of view", "reconstructed as conventional"
+    ]  # fmt: skip
+    assert len({each.StudyInstanceUID for each in found}) == 1
+    assert len({each.SeriesInstanceUID for each in found}) == 2
 
 
 def test_only_one_worker_works(settings, store, measured):

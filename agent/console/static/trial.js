@@ -2,7 +2,7 @@
 import { h } from "/static/dom.js";
 import { clock, minutes, number, t } from "/static/words.js";
 
-const WIDTH = 440, HEIGHT = 220, PAD = 34;
+const WIDTH = 440, HEIGHT = 180, PAD = 32;
 const RATES = ["sensitivity", "specificity"];
 
 export function sweeps(found) {
