@@ -1,5 +1,7 @@
 """`boreside engine`: the networks of the store, and whether they run here."""
 
+import os
+import signal
 import statistics
 from enum import StrEnum
 from pathlib import Path
@@ -137,6 +139,60 @@ def add(
     except (EngineUnavailable, ValueError, OSError) as error:
         raise _give_up(error) from None
     _console.print(f"added {weights.manifest.label}", markup=False, highlight=False)
+
+
+@app.command()
+def update(
+    folder: Annotated[Path, typer.Argument(help="Folder with manifest.json, model.onnx, ...")],
+    config: Config = None,
+) -> None:
+    """Have a new version of a network used, if it proves itself; else the old one stays.
+
+    Its golden vector and the golden exam are run before and after it is put into place. A running
+    agent takes it for its next measurement. The exit status is 1 where the old one stays.
+    """
+    from agent.engine_update import NotUpdated
+    from agent.engine_update import update as take
+
+    settings = _settings(config)
+    try:
+        for line in take(folder, settings):
+            _console.print(line, markup=False, highlight=False, soft_wrap=True)
+    except NotUpdated as error:
+        _errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    _tell_agent(settings)
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Network.")],
+    config: Config = None,
+) -> None:
+    """Take the newest version that the site has added out of use; the one before serves again."""
+    from agent.engines import store
+    from engines.errors import EngineUnavailable
+
+    settings = _settings(config)
+    here = store(settings.engines)
+    versions = [found for found in here.networks() if found.name == name]
+    try:
+        if not versions or versions[0].origin != "site":
+            raise EngineUnavailable(name, "its newest version is not the site's: nothing to undo")
+        here.withdraw(name, versions[0].version)
+    except EngineUnavailable as error:
+        raise _give_up(error) from None
+    now = versions[1].version if len(versions) > 1 else "none"
+    _console.print(f"{name}: {now} instead of {versions[0].version}", highlight=False)
+    _tell_agent(settings)
+
+
+def _tell_agent(settings: Settings) -> None:
+    from agent.running import process
+
+    if (pid := process(settings.spool.folder)) is not None:
+        os.kill(pid, signal.SIGHUP)
+        _console.print(f"the agent, process {pid}, was told", highlight=False)
 
 
 class Built(StrEnum):

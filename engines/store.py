@@ -169,6 +169,20 @@ class Store:
             raise
         return weights
 
+    def withdraw(self, name: str, version: str) -> None:
+        """Take a version out of the site's folder; it stays there hidden, to be looked at.
+
+        Raises
+        ------
+        EngineUnavailable
+            The site has none of that name and version.
+        """
+        folder = (self.site or Path()) / name / version
+        if self.site is None or not (folder / _MANIFEST).is_file():
+            raise EngineUnavailable(f"{name} {version}", f"is not among the site's, {self.site}")
+        hidden = Path(tempfile.mkdtemp(prefix=f".withdrawn-{version}-", dir=folder.parent))
+        folder.rename(hidden)
+
     def _folders(self) -> list[tuple[str, Path]]:
         """Return (origin, folder) of all versions of all networks, the newest first."""
         found = [
