@@ -53,8 +53,9 @@ def exchange(agent, scan, *more):
     return agent.exchange(ConfigFile("simplefft"), scan.header, scan.readouts, *more)
 
 
-def test_images_go_to_the_outbox_and_to_the_page(start, scan, sections, tmp_path):
-    agent = start(**sections)
+@pytest.mark.parametrize("objects_of", ["classic", "enhanced"])
+def test_images_go_to_the_outbox_and_to_the_page(start, scan, sections, tmp_path, objects_of):
+    agent = start(dicom={"objects": objects_of}, **sections)
     answer = exchange(agent, scan, Close())
     agent.stop()
     assert answer.closed and len(answer.images) == 1

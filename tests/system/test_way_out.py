@@ -50,15 +50,19 @@ class Page:
     def events(self, kind):
         return [row.event for row in self._reader.after(0, 1 << 20) if row.kind == kind]
 
-    def waited(self, kind, which=lambda event: True):
+    def waited(self, kind, which=lambda event: True, count=1):
         end = time.monotonic() + self._deadline_s
-        while not (found := [event for event in self.events(kind) if which(event)]):
+        while len(found := [event for event in self.events(kind) if which(event)]) < count:
             assert time.monotonic() < end, f"no {kind}"
             time.sleep(0.1)
         return found
 
     def accept(self, request):
         self._commands.post("accept", request, "anna")
+
+
+def _of_summary(picture):
+    return picture.quantity == "summary"
 
 
 def room(step):
@@ -97,7 +101,7 @@ def test_everything_reaches_pacs_and_page(start, small, orthanc_server, tmp_path
     assert page.events("findings")[0].findings.findings[0].type == "oedema_like"
     assert [e.protocol for e in page.events("exam")] == ["small"]
 
-    pages = page.waited("picture", lambda picture: picture.quantity == "summary")
+    pages = page.waited("picture", _of_summary, count=2)
     assert {picture.role for picture in pages} == {"derived"}
     second = small.scan(agent, step)
     assert len(second.images) == 3
@@ -106,6 +110,7 @@ def test_everything_reaches_pacs_and_page(start, small, orthanc_server, tmp_path
     for image in second.pages:
         assert int(image.header["image_series_index"]) not in own
         assert parse_meta(image.attributes)["BoresideRole"] == "derived"
+    page.waited("picture", _of_summary, count=4)
     agent.stop()
     assert page.events("ended")[-1].outcome == "delivered"
 
