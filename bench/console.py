@@ -1,12 +1,14 @@
 """Console: what it costs the agent, how soon an image is on the page, how smoothly slices scroll.
 
-Viewers are clients that take every event and every image; they share this machine, which real ones
-do not. The page and its browser are real (headless Chromium through playwright); its rows are left
-out where there is none. Latency without viewers is the peer of latency with ten: the ratio is to
-stay above 0.95.
+The agent is a process of its own that tells the page of every image. Viewers are clients that take
+every event and every image; they share this machine, which real ones do not. While they are busy
+with a series, the latency of an image is measured. The page and its browser are real (headless
+Chromium through playwright); its rows are left out where there is none. Latency without viewers is
+the peer of latency with ten: the ratio is to stay above 0.95.
 """
 
 import contextlib
+import json
 import shutil
 import statistics
 import subprocess
@@ -23,7 +25,7 @@ from agent.event_records import ExamBegun
 from agent.events import Events
 from bench.data import measurement
 from bench.latency import _latency
-from bench.peers import boreside, free_port, server
+from bench.peers import free_port, server
 from bench.rows import row
 from protocols.geometry import Slab
 from protocols.meta import Value, meta_text
@@ -141,32 +143,48 @@ def _browser() -> Iterator[Any]:
         browser.close()
 
 
+@contextlib.contextmanager
+def _agent(folder: Path) -> Iterator[int]:
+    """Run an agent that writes for the page, in the folder of `_console`; gives its port."""
+    settings = {
+        "spool": {"folder": str(folder / "spool")},
+        "audit": {"folder": str(folder / "audit")},
+        "console": {"events": str(folder / "folder")},
+    }
+    file = folder / "agent.yaml"
+    file.write_text(json.dumps(settings))
+    port = free_port()
+    command = [sys.executable, "-m", "boreside", "serve", "--config", str(file), "--no-recover"]
+    with server([*command, "--port", str(port)], port):
+        yield port
+
+
 def run(quick: bool) -> list[dict[str, Any]]:
     """Return the rows of this benchmark."""
     rounds = 5 if quick else 15
     rows = []
     with _browser() as browser, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with Events(folder / "folder") as events, _console(folder) as url:
-            rows.append(_agent_latency(events, url, rounds))
+        with Events(folder / "folder", alive=False) as events, _console(folder) as url:
+            with _agent(folder) as port:
+                rows.append(_agent_latency(port, events, url, rounds))
             if browser is not None:
                 rows += _page(browser, events, url, rounds)
     return rows
 
 
-def _agent_latency(events: Events, url: str, rounds: int) -> dict[str, Any]:
+def _agent_latency(port: int, events: Events, url: str, rounds: int) -> dict[str, Any]:
     """Latency of an agent with ten viewers of the console, and with none."""
     scan = measurement((256, 256, 1), coils=16)
     events.say(EXAM, ExamBegun(protocol="bench", title="bench"))
     images = list(pictures(15, 320))
     times: dict[int, list[float]] = {0: [], VIEWERS: []}
-    with boreside() as (port, _):
-        for number in range(rounds):
-            for viewers in times:
-                with _viewers(url, viewers):
-                    for image in images:
-                        events.picture(EXAM, f"series-{number % 2}", image)
-                    times[viewers].append(_latency(port, "conventional", scan))
+    for number in range(rounds):
+        for viewers in times:
+            with _viewers(url, viewers):
+                for image in images:
+                    events.picture(EXAM, f"series-{number % 2}", image)
+                times[viewers].append(_latency(port, "conventional", scan))
     middle = {viewers: statistics.median(values) for viewers, values in times.items()}
     return row(
         "console",
