@@ -17,9 +17,9 @@ def row(
     better: str,
     unit: str,
 ) -> dict[str, Any]:
-    """Return one result; ``better`` is "higher" or "lower"."""
+    """Return one result; ``better`` is "higher" or "lower". There is no ratio to nothing."""
     ratio = None
-    if peer:
+    if peer and (ours or better == "higher"):
         ratio = ours / peer if better == "higher" else peer / ours
     return {
         "bench": bench,

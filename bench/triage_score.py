@@ -88,12 +88,12 @@ def scored(
 
 
 def network_labels(name: str, exam: Example) -> LabelMap:
-    """Return the network's labels of the STIR series."""
+    """Return the network's labels of the T2 series: those which triage takes the bones from."""
     weights = _engine().manifest
-    path = KEPT / f"{name}.labels-{weights.version if weights else ''}.pickle"
+    path = KEPT / f"{name}.t2-labels-{weights.version if weights else ''}.pickle"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(label(exam.series[-1], _engine())))
+        path.write_bytes(pickle.dumps(label(exam.series[1], _engine())))
     found: LabelMap = pickle.loads(path.read_bytes())
     return found
 

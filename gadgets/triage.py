@@ -19,7 +19,7 @@ from gadgets.fft import threads
 from gadgets.items import Labelled, LabelMap, Series
 from gadgets.measures import measures
 from gadgets.prescription import MIN_CONFIDENCE
-from gadgets.sampling import indices
+from gadgets.sampling import indices, within
 from gadgets.series import slab
 from gadgets.triage_anatomy import Anatomy, find_anatomy, same_grid
 from gadgets.triage_findings import Seen, finding, merged, named
@@ -34,6 +34,9 @@ REACH = 0.9
 """Of the bone another series has to show, to be compared."""
 SUPPORT = 0.5
 """Of the probability a finding is listed from; with less, the other reconstruction disagrees."""
+BONES_FROM = ("t2", "t1")
+"""Whose labels tell where bone is: where a lesion is bright on STIR, the labels of the STIR series
+itself take it for something else than bone, and it would not be looked at."""
 MOST_BAD = 1e-3
 """Share of voxels that may hold no number."""
 
@@ -98,7 +101,7 @@ def triage(
         reasons.append("no usable fat-suppressed series yet")
     else:
         parameters = shipped()
-        places = [_anatomy(one, labels) for one in dry]
+        places = [_anatomy(one, good, labels) for one in dry]
         both = any(one.series.conventional is not None for one in good)
         looks, plain = _looks(dry, good, places, parameters, both)
         shown = [listed(one, parameters) for one in looks]
@@ -178,9 +181,23 @@ def _image(series: Series, conventional: bool) -> np.ndarray:
     return np.nan_to_num(np.asarray(data, np.float32), posinf=0.0, neginf=0.0)
 
 
-def _anatomy(dry: Labelled, labels: LabelMap) -> Anatomy | None:
+def _anatomy(dry: Labelled, good: Sequence[Labelled], labels: LabelMap) -> Anatomy | None:
+    """Find the bones of a fat-suppressed series, by the labels of another one if there are any."""
     own = dry.labels if dry.labels is not None and dry.labels.labels.any() else labels
-    return find_anatomy(own, dry.series.volume)
+    others = [
+        one.labels
+        for weighting in BONES_FROM
+        for one in good
+        if one.series.weighting == weighting and one.labels is not None
+    ]
+    usable = (one for one in others if one.labels.any() and _covers(one, own))
+    return find_anatomy(next(usable, own), dry.series.volume)
+
+
+def _covers(labels: LabelMap, own: LabelMap) -> bool:
+    """Whether the series of some labels shows what others were found in."""
+    marks = list(own.landmarks.values())
+    return not marks or float(within(labels.volume, np.stack(marks)).mean()) >= REACH
 
 
 def _looks(

@@ -125,6 +125,24 @@ class TestFindings:
         ]
         assert ids == [{"f1"}] * 3
 
+    def test_bone_that_the_labels_of_stir_do_not_see_is_looked_at_by_those_of_t2(self, ill):
+        t1, t2, stir = seen(ill)
+        eaten = np.where(ill.lesions > 0, 0, ill.labels.labels).astype(np.uint8)
+        blind = replace(stir, labels=replace(ill.labels, labels=eaten))
+        assert [one.level for one in triage("ill", [t1, t2, blind]).findings] == ["L4"]
+        assert triage("ill", [blind]).findings == ()
+
+    def test_labels_of_a_series_elsewhere_do_not_tell_where_bone_is(self, ill):
+        _, t2, stir = seen(ill)
+        volume = ill.labels.volume
+        above = Volume(
+            volume.position + np.array([0, 0, 250]), volume.directions, volume.shape, volume.spacing
+        )
+        upper = replace(
+            t2, series=replace(t2.series, volume=above), labels=replace(ill.labels, volume=above)
+        )
+        assert [one.level for one in triage("ill", [upper, stir]).findings] == ["L4"]
+
     def test_it_is_a_pure_function(self, ill):
         assert triage("ill", seen(ill)) == triage("ill", seen(ill))
 
