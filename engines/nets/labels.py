@@ -12,18 +12,19 @@ import torch
 from torch import nn
 
 
-def _conv(inputs: int, outputs: int) -> nn.Sequential:
+def normalised(inputs: int, outputs: int) -> nn.Sequential:
+    """Return a convolution of 3 x 3 with batch normalisation."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)
     )
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """ReLU(x + convolution(ReLU(convolution(x)))), each convolution normalised."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first, self.second = _conv(channels, channels), _conv(channels, channels)
+        self.first, self.second = normalised(channels, channels), normalised(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         change: torch.Tensor = self.second(torch.relu(self.first(x)))
@@ -52,12 +53,12 @@ class LabelUNet(nn.Module):
         self.classes = classes
         pairs = list(pairwise(channels))
         self.unshuffle, self.shuffle = nn.PixelUnshuffle(2), nn.PixelShuffle(2)
-        self.head = _conv(4, channels[0])
-        self.encoders = nn.ModuleList(_Block(c) for c in channels[:-1])
+        self.head = normalised(4, channels[0])
+        self.encoders = nn.ModuleList(Block(c) for c in channels[:-1])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
-        self.bottom = nn.Sequential(_Block(channels[-1]), _Block(channels[-1]))
+        self.bottom = nn.Sequential(Block(channels[-1]), Block(channels[-1]))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairs)
-        self.decoders = nn.ModuleList(_Block(c) for c in channels[:-1])
+        self.decoders = nn.ModuleList(Block(c) for c in channels[:-1])
         self.tail = nn.Conv2d(channels[0], 4 * (classes + marks), 3, padding=1)
         start = torch.zeros(4 * (classes + marks))
         start[4 * classes :] = -3.0

@@ -1,11 +1,11 @@
 """The U-Net of synthetic contrasts: from the channels of a slice to one that was not acquired.
 
 A synthetic contrast is nearly a function of the signals at the same place; which function, its
-surroundings tell. So a few features at full resolution, of the pixel and its neighbours, are added
-up with weights which a U-Net gives for every pixel: edges stay as sharp as they are (after the
-bilateral grid of Gharbi et al., ACM Trans Graph 36 (2017) 118). The U-Net trades half the
-resolution for channels at its entrance, as `engines.nets.unet`, and is residual blocks with sums
-across. A second way out tells how large the error of every pixel is likely to be.
+surroundings tell. So features of each pixel alone are added up with weights which a U-Net gives for
+every pixel: edges stay as sharp as they are (after the bilateral grid of Gharbi et al., ACM Trans
+Graph 36 (2017) 118). The U-Net trades half the resolution for channels at its entrance, and has the
+blocks of `engines.nets.labels` and sums across. A second way out tells how large the error of every
+pixel is likely to be.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from engines.nets.unet import ResidualBlock
+from engines.nets.labels import Block, normalised
 
 LEAST_LOG_SCALE = -6.0
 
@@ -34,7 +34,7 @@ class SynthesisUNet(nn.Module):
         Residual blocks at each of these, on the way down and again on the way up; the last number
         is that of the bottom.
     features : int
-        At full resolution.
+        Of each pixel.
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class SynthesisUNet(nn.Module):
         inputs: int,
         channels: Sequence[int] = (24, 40, 72),
         blocks: Sequence[int] = (1, 1, 2),
-        features: int = 12,
+        features: int = 32,
     ) -> None:
         super().__init__()
         pairs = list(pairwise(channels))
         self.unshuffle, self.shuffle = nn.PixelUnshuffle(2), nn.PixelShuffle(2)
-        self.head = nn.Conv2d(4 * inputs, channels[0], 3, padding=1)
+        self.head = normalised(4 * inputs, channels[0])
 
         def stage(width: int, count: int) -> nn.Sequential:
-            return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+            return nn.Sequential(*(Block(width) for _ in range(count)))
 
         self.encoders = nn.ModuleList(stage(c, n) for c, n in zip(channels[:-1], blocks))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
@@ -60,17 +60,22 @@ class SynthesisUNet(nn.Module):
         self.local = nn.Sequential(
             nn.Conv2d(inputs, features, 1),
             nn.ReLU(),
-            nn.Conv2d(features, features, 3, padding=1),
+            nn.Conv2d(features, features, 1),
             nn.ReLU(),
         )
         self.usual = nn.Conv2d(features, 1, 1)
         self.weights = nn.Conv2d(channels[0], 4 * (features + 1), 3, padding=1)
-        nn.init.normal_(self.weights.weight, std=1e-2)
+        nn.init.normal_(self.weights.weight, std=1e-3)
         self.error = nn.Sequential(
             nn.Conv2d(channels[0], channels[0], 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(channels[0], 4, 3, padding=1),
         )
+
+    def pointwise(self, planes: torch.Tensor) -> torch.Tensor:
+        """Return what is usual for such signals, whatever is around them, (batch, 1, y, x)."""
+        usual: torch.Tensor = self.usual(self.local(planes))
+        return usual
 
     def forward(self, planes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the synthetic channel, and the logarithm of the scale of its error.
@@ -89,13 +94,12 @@ class SynthesisUNet(nn.Module):
         for encoder, down in zip(self.encoders, self.down):
             x = encoder(x)
             across.append(x)
-            x = torch.relu(down(x))
+            x = down(x)
         x = self.bottom(x)
         for decoder, up, kept in zip(
             reversed(self.decoders), reversed(self.up), reversed(across), strict=True
         ):
-            x = decoder(torch.relu(up(x)) + kept)
-        x = torch.relu(x)
+            x = decoder(up(x) + kept)
         local = self.local(planes)
         weights = self.shuffle(self.weights(x))
         made = self.usual(local) + (local * weights[:, 1:]).sum(1, keepdim=True) + weights[:, :1]

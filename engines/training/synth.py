@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from engines.nets import build
+from engines.nets.synthesis import SynthesisUNet
 from engines.training.denoiser import plain
 from engines.training.loop import Averaged, learning_rate, load, save
 from engines.training.synth_data import TASKS, Example, Maker
@@ -19,6 +20,7 @@ from engines.training.synth_data import TASKS, Example, Maker
 CHECKPOINT_STEPS = 200
 EDGES, ERROR = 0.5, 0.2
 """Weights of differences between neighbours, and of the predicted error, in the loss."""
+PIXELS, FIRST_BATCH, FIRST_RATE = 1500, 2048, 1e-2
 _AHEAD = 32
 
 
@@ -35,16 +37,20 @@ class Recipe:
         Pixels of a side.
     peak_rate : float
     channels, blocks : tuple of int
+    first_examples, first_steps : int
+        Of the training of the network's pointwise part alone, which comes first.
     """
 
     task: str
     seed: int = 1
-    steps: int = 1200
+    steps: int = 600
     batch: int = 4
     crop: int = 96
     peak_rate: float = 3e-3
     channels: tuple[int, ...] = (24, 40, 72)
     blocks: tuple[int, ...] = (1, 1, 2)
+    first_examples: int = 160
+    first_steps: int = 1500
 
     def architecture(self) -> dict[str, Any]:
         return {
@@ -95,6 +101,33 @@ def loss(made: torch.Tensor, log_scale: torch.Tensor, batch: Example) -> torch.T
     return value + ERROR * (unlikely * weight).sum() / total
 
 
+def fit_pointwise(module: SynthesisUNet, maker: Maker, recipe: Recipe) -> None:
+    """Train what the network makes of each pixel alone: cheap, and most of what can be learnt."""
+    rng = np.random.default_rng((recipe.seed, 8))
+    examples = [maker[number] for number in range(recipe.first_examples)]
+    chosen = [rng.choice(one.body.size, PIXELS) for one in examples]
+    signals, target, weight = (
+        torch.from_numpy(
+            np.concatenate(
+                [one[part].reshape(len(one[part]), -1)[:, c] for one, c in zip(examples, chosen)],
+                axis=1,
+            )
+        )
+        for part in range(3)
+    )
+    own = [*module.local.parameters(), *module.usual.parameters()]
+    optimiser = torch.optim.Adam(own, lr=FIRST_RATE)
+    for step in range(recipe.first_steps):
+        part = torch.from_numpy(rng.integers(signals.shape[1], size=FIRST_BATCH))
+        for group in optimiser.param_groups:
+            group["lr"] = FIRST_RATE * (1 - step / recipe.first_steps)
+        made = module.pointwise(signals[None, :, None, part])[0, :, 0]
+        off = (made - target[:, part]).abs() * weight[:, part]
+        optimiser.zero_grad()
+        (off.sum() / weight[:, part].sum()).backward()
+        optimiser.step()
+
+
 def train(
     recipe: Recipe,
     out: Path,
@@ -123,9 +156,12 @@ def train(
     maker = Maker(folder, recipe.task, recipe.seed, recipe.crop)
     torch.manual_seed(recipe.seed)
     module = build(recipe.architecture())
+    assert isinstance(module, SynthesisUNet)
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.peak_rate, weight_decay=1e-4)
-    averaged, start = Averaged(module, decay=0.99), 0
     kept = load(path)
+    if not kept:
+        fit_pointwise(module, maker, recipe)
+    averaged, start = Averaged(module, decay=0.99), 0
     if kept:
         if kept["recipe"] != plain(recipe):
             raise ValueError(f"{path}: expected the recipe {recipe}, found {kept['recipe']}")

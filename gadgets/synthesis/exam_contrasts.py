@@ -7,7 +7,7 @@ everything that looks for findings. Where there can be none, none follow, and th
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,7 @@ class _OfExam:
             if self._weighting in self.order and isinstance(item, Image) and _is_slice(item):
                 voxels += item.data.size
                 if voxels <= MOST_VOXELS:
-                    images.append(item)
+                    images.append(replace(item, data=abs(item.data), conventional=None))
         if not images:
             return
         try:

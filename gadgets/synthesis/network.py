@@ -49,7 +49,13 @@ def manifest_of(engine: Engine) -> Manifest:
     return engine.manifest
 
 
-def make(engine: Engine, channels: np.ndarray, pixel_mm: tuple[float, float], snr: float) -> Made:
+def make(
+    engine: Engine,
+    channels: np.ndarray,
+    pixel_mm: tuple[float, float],
+    snr: float,
+    dark: bool = True,
+) -> Made:
     """Make a synthetic stack.
 
     Parameters
@@ -62,6 +68,8 @@ def make(engine: Engine, channels: np.ndarray, pixel_mm: tuple[float, float], sn
         y, x.
     snr : float
         Scale of the poorest channel over its noise sigma.
+    dark : bool
+        Show nothing where no channel shows anything.
 
     Raises
     ------
@@ -94,6 +102,8 @@ def make(engine: Engine, channels: np.ndarray, pixel_mm: tuple[float, float], sn
             f" voxel are as rare as {rarity:.2f} bits, at most {familiar.most:.2f} are expected"
         )
     made = _run(engine, planes, manifest.multiple_of, known["interval_factor"])
+    if dark:
+        made = Made(np.where(inside, made.image, 0), made.interval)
     error = float(made.interval[inside].mean())
     if not error <= known["most_error"]:
         raise Unavailable(

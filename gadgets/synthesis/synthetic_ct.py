@@ -61,7 +61,7 @@ def hounsfield(
         raise Unavailable("expected signal and a known noise, found none")
     planes = [maps[name] / np.float32(scale) for name in CHANNELS[:4]]
     planes.append(np.clip(maps["r2star"], 0, R2STAR_MOST) / R2STAR_PER_UNIT)
-    made = make(engine, np.stack(planes), pixel_mm, scale / sigma)
+    made = make(engine, np.stack(planes), pixel_mm, scale / sigma, dark=False)
     return Made(made.image * HU_PER_UNIT, made.interval * HU_PER_UNIT)
 
 

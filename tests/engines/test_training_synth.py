@@ -13,6 +13,7 @@ from engines.training.synth_finish import finish_synthesis  # noqa: E402
 from scanner.synthesis_data import stir_sequence, write_slices  # noqa: E402
 
 TINY = {"steps": 2, "batch": 1, "channels": (4, 8), "blocks": (1, 1)}
+TINY |= {"first_examples": 2, "first_steps": 2}
 
 
 @pytest.fixture(scope="module")
