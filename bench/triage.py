@@ -15,6 +15,7 @@ import numpy as np
 
 from bench import triage_checks
 from bench.rows import row
+from bench.triage_baseline import THRESHOLDS
 from bench.triage_exams import SCORED, exams
 from bench.triage_other import other_exams
 from bench.triage_score import WATER, Scored, scored, threshold
@@ -45,6 +46,7 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     at = threshold(healthy, FALSE)
     rows = _false_rows("first phantom", healthy, at)
     rows += _sensitivity_rows("first phantom", diseased, at)
+    rows.append(_equal_row("first phantom", healthy, diseased))
     rows += _judged_rows("first phantom", healthy, diseased)
     rows += _canal_rows([*healthy, *diseased])
     rows += triage_checks.rows(families, quick)
@@ -138,6 +140,24 @@ def _sensitivity(
     name = f"{case}, n={len(ours)}, 95 % {low:.3f} to {high:.3f}"
     mean, other = float(np.mean(ours)), float(np.mean(peer))
     return [row("triage", name, "sensitivity", mean, PEER, other, "higher", "")]
+
+
+def _equal_row(case: str, healthy: Sequence[Scored], diseased: Sequence[Scored]) -> dict[str, Any]:
+    """What the baseline finds wrongly where it finds as much, or where it finds most."""
+    pairs = [
+        (each.hits[one.number], each.plain_hits[one.number])
+        for each in diseased
+        for one in each.truth
+        if one.counts and one.cnr > 0 and not one.normal and one.type in WATER
+    ]
+    ours = float(np.mean([hit for hit, _ in pairs])) if pairs else 1.0
+    shares = [float(np.mean([hits[at] for _, hits in pairs])) for at in range(len(THRESHOLDS))]
+    enough = [at for at, share in enumerate(shares) if share >= ours]
+    at = max(enough, default=int(np.argmax(shares)))
+    false = float(np.mean([one.false for one in healthy]))
+    peer = float(np.mean([one.plain_false[at] for one in healthy]))
+    name = f"{case}, normal, n={len(healthy)}, where the threshold finds {shares[at]:.3f}"
+    return row("triage", name, "false_per_normal_exam", false, PEER, peer, "lower", "")
 
 
 def _judged_rows(
