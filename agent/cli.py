@@ -13,6 +13,7 @@ from rich.console import Console
 
 from agent import engine_cli, engines, log
 from agent.config import Settings, SettingsError, load
+from agent.heap import few_arenas
 from agent.running import AlreadyRunning, running
 
 app = typer.Typer(no_args_is_help=True, help="The agent beside the scanner bore.")
@@ -65,6 +66,7 @@ def serve(
     ] = False,
 ) -> None:
     """Take measurements from scanners and give them their images."""
+    few_arenas()
     log.setup()
     try:
         settings = _settings(config, spool, host=host, port=port, socket=socket)

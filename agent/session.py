@@ -79,9 +79,10 @@ class Session:
         recording = self._recording
         receiver = threading.Thread(target=self._receive, name="receive", daemon=True)
         receiver.start()
-        report = Report()
+        report, measured = Report(), False
         try:
             report, taken = self._measure()
+            measured = True
             self._end_sending()
             receiver.join(LINGER_SECONDS if taken else None)
             again = not taken or (report.cut and not report.empty)
@@ -98,7 +99,7 @@ class Session:
             receiver.join(LINGER_SECONDS)
             if not receiver.is_alive():
                 recording.close()
-            if report.empty:
+            if measured and report.empty:
                 self._spool.remove(recording.name)
             COUNTS.measurement(report)
 
@@ -179,7 +180,11 @@ class Session:
         self._log.info("measurement ended", **summary, images=len(report.images))
         if not report.cut:
             outcome = "failed" if report.failed else "delivered"
-            self._spool.mark(recording.name, outcome=outcome, **summary, images=report.images)
+            try:
+                self._spool.mark(recording.name, outcome=outcome, **summary, images=report.images)
+            except OSError as error:
+                reason = str(error.strerror)
+                self._log.error("not noted: it will be recovered once more", reason=reason)
 
     def _send(self, message: Message) -> None:
         try:

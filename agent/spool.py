@@ -87,12 +87,14 @@ class Spool:
         ``outcome`` is "delivered" (every image was handed to the scanner), "kept" (the images lie
         in `results`), "recovering" or "failed"; the first two mean done.
         """
-        part = self.folder / f"{name}.json.part"
-        with open(part, "w") as file:
-            json.dump(state, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.folder / f"{name}.json")
+        path = self.folder / f"{name}.json"
+        while True:
+            try:
+                _write_whole(path, json.dumps(state, indent=1))
+                break
+            except OSError as error:
+                if error.errno not in _NO_ROOM or not self.make_room():
+                    raise
         self._remove_unwanted(name)
 
     def done(self, name: str) -> bool:
@@ -339,6 +341,19 @@ class SpoolReader:
         got = self._recording.read(buffer, self._position)
         self._position += got
         return got
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file at once or not at all; it is on the disk afterwards."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with open(part, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def lock(path: Path) -> Callable[[], None] | None:

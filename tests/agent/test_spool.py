@@ -170,6 +170,21 @@ def test_a_folder_that_takes_no_file_is_like_no_room(tmp_path):
     recording.close()
 
 
+def test_a_note_for_which_the_disk_has_no_room_makes_room(spool, monkeypatch):
+    oldest, name = done(spool, b"old"), done(spool, b"new")
+    sync = os.fsync
+
+    def full(file):
+        if oldest in spool.names():
+            raise OSError(errno.ENOSPC, "no space left on device")
+        sync(file)
+
+    monkeypatch.setattr("agent.spool.os.fsync", full)
+    spool.mark(name, outcome="failed")
+    assert spool.names() == [name] and spool.state(name) == {"outcome": "failed"}
+    assert not list(spool.folder.glob("*.part"))
+
+
 def test_a_measurement_in_use_is_locked_and_a_closed_one_is_not(spool):
     recording = spool.record()
     assert lock(recording.path) is None

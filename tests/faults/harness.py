@@ -25,17 +25,26 @@ class Faults:
     test: str
 
     def saw(
-        self, fault: str, outcome: Outcome, agent: AgentProcess, expected: int, kept: int = 0
+        self,
+        fault: str,
+        outcome: Outcome,
+        agent: AgentProcess,
+        expected: int,
+        kept: int = 0,
+        told: str = "",
     ) -> None:
-        """Note a fault: how many of the expected images got out, words, and raw data."""
+        """Note a fault: how many of the expected images got out, words, and raw data.
+
+        ``told`` is what the test has seen to be said otherwise than by a text.
+        """
         there, here = len(outcome.images), f" ({kept} kept for later)" if kept else ""
-        told = [text for text in outcome.texts if text[:3] in ("ERR", "WRN")]
-        said = f"`{told[0][:110]}`".replace("|", "/") if told else ""
+        texts = [text for text in outcome.texts if text[:3] in ("ERR", "WRN")]
+        said = f"`{texts[0][:110]}`".replace("|", "/") if texts else told
         if not said:
             said = "nothing" if outcome.closed else "the connection ends"
         names = spool(agent).names()
         raw = "in the spool" if names else "none"
-        if any(spool(agent).state(name).get("durable") is False for name in names):
+        if any("not on the disk" in text for text in outcome.texts):
             raw = "in the spool as far as the disk took it"
         where = self.test.partition("[")[0]
         self.rows[fault] = (f"{there + kept} of {expected}{here}", said, raw, f"`{where}`")

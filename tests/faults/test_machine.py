@@ -50,6 +50,11 @@ def test_a_full_disk_costs_no_image_and_is_told(
     assert outcome.closed and len(outcome.images) == SLICES
     assert all(same_picture(image, truth) for image, truth in zip(outcome.images, expected))
     assert any("not on the disk" in text for text in outcome.texts)
+    agent.end()
+    (name,) = spool(agent).names()  # what the disk took is not thrown away with the note
+    there = spool(agent).path(name).read_bytes()
+    assert len(there) > 50_000
+    assert raw(CONVENTIONAL, scan.header, scan.noise, scan.readouts).startswith(there)
     faults.saw("disk is full", outcome, agent, SLICES)
 
 
@@ -125,10 +130,8 @@ def test_a_damaged_spool_costs_only_what_was_damaged(
     assert [same_picture(i, t) for i, t in zip(kept, expected)] == [True, True][: len(kept)]
     assert len(kept) == 2 and len(after.images) == SLICES
     assert spool(restarted).state(name)["errors"]
-    outcome = Outcome(
-        [], ["ERR (in the spool's note) " + spool(restarted).state(name)["errors"][0]]
-    )
-    faults.saw("spool is damaged", outcome, restarted, 2, len(kept))
+    told = "the connection ends; the spool's note of the measurement names the damage"
+    faults.saw("spool is damaged", Outcome(), restarted, 2, len(kept), told)
 
 
 def _loopback(up: bool) -> None:

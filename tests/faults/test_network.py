@@ -31,8 +31,8 @@ def test_a_network_that_fails_is_left_out(
     assert all("denoised by" in image.attributes for image in good.images)
     assert outcome.closed and len(outcome.images) == SLICES
     assert all("not denoised" in image.attributes for image in outcome.images)
-    outcome.texts.append("WRN in each image's history: not denoised, and why")
-    faults.saw(how.replace("network", "network:"), outcome, agent, SLICES)
+    told = "each image's history says that it is not denoised, and why"
+    faults.saw(how.replace("network", "network:"), outcome, agent, SLICES, told=told)
 
 
 def test_a_network_that_takes_the_process_with_it_does_not_take_the_images(
