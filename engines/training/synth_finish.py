@@ -25,7 +25,7 @@ from engines.training.synth_data import TASKS, Example, Maker
 
 WITHIN = 0.96
 """Of voxels of validation: a little more than the 95 % which the interval is stated for."""
-EXAMPLES, VALIDATED = 400, 120
+EXAMPLES, VALIDATED = 200, 64
 PIXEL_MM = (0.6, 2.0)
 LEAST_SNR = 15.0
 """98th percentile of the body over noise sigma; the noisiest examples had 20."""
