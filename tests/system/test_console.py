@@ -4,6 +4,8 @@ All images are simulated.
 """
 
 import contextlib
+import functools
+import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,9 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, 
 pytest.importorskip("starlette", reason="needs starlette, of the extra console")
 pytest.importorskip("uvicorn", reason="needs uvicorn, of the extra console")
 
+from agent.audit import salt_file  # noqa: E402
+from agent.audit_records import Pseudonyms  # noqa: E402
+from agent.config import load  # noqa: E402
 from agent.event_records import (  # noqa: E402
     Answered,
     Asked,
@@ -25,13 +30,19 @@ from agent.event_records import (  # noqa: E402
     StepPlanned,
 )
 from agent.events import Commands, Events  # noqa: E402
+from agent.exams import exam_name  # noqa: E402
+from agent.requests_worker import work  # noqa: E402
+from agent.spool import Spool  # noqa: E402
 from bench.console import pictures, slab  # noqa: E402
 from bench.peers import free_port, server  # noqa: E402
 from protocols.control import CoverageRequest, CoverageStep, Outcome  # noqa: E402
+from protocols.header import parse_header  # noqa: E402
+from protocols.mrd_types import Close, ConfigFile, HeaderText  # noqa: E402
+from protocols.mrd_write import encode  # noqa: E402
 
 EXAM = "exam-" + "a" * 32
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SLOWEST_MS = 60_000
+SLOWEST_MS = 300_000
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +70,8 @@ def page(browser) -> Iterator[object]:
 
 
 def command(tmp_path, port: int, role: str) -> list[str]:
-    options = {"--folder": "events", "--own": "own", "--site": "site", "--reports": "reports"}
+    options = {"--folder": "events", "--own": "own", "--site": "site", "--reports": "reports",
+               "--requests": "requests"}  # fmt: skip
     folders = [part for key, name in options.items() for part in (key, str(tmp_path / name))]
     head = [sys.executable, "-m", "agent.console", "--port", str(port), "--guest", role]
     return [*head, *folders]
@@ -213,6 +225,30 @@ def test_the_engineer_edits_checks_and_publishes(tmp_path, console, page):
     page.get_by_text("for the test").wait_for()
 
 
+def test_the_engineer_sweeps_a_threshold_of_a_backtest(tmp_path, console, page):
+    rate = {"count": 9, "of": 10, "value": 0.9, "low": 0.6, "high": 0.98}
+    points = [
+        {"up": up, "sensitivity": rate, "specificity": rate, "asks_per_100": 100 * (1 - up),
+         "minutes_per_exam": 1 - up}
+        for up in (0.5, 0.6, 0.7)
+    ]  # fmt: skip
+    judged = {"protocol": "si-joints", "revision": 1, "exams": 40, "operating_up": [0.6]}
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "night.json").write_text(
+        json.dumps({"protocols": [{**judged, "sweep": points}]})
+    )
+    page.goto(console("engineer") + "protocols")
+    page.locator(".entry[data-name=si-joints]").click()
+    page.locator("[data-tab=sweep]").click()
+    page.locator(".sweep .tile", has_text="in force: 0.60").wait_for()
+    page.locator(".sweep .tile b", has_text="40.0").wait_for()
+    page.locator(".sweep .threshold").press("ArrowRight")
+    page.locator(".sweep .tile b", has_text="0.70").wait_for()
+    page.locator(".sweep .tile b", has_text="30.0").wait_for()
+    page.locator("[data-tab=shadow]").click()
+    page.get_by_text("Nothing noted yet").wait_for()
+
+
 def test_the_console_runs_below_everything_else(tmp_path):
     port = free_port()
     with server(command(tmp_path, port, "viewer"), port) as process:
@@ -220,3 +256,61 @@ def test_the_console_runs_below_everything_else(tmp_path):
             ["ps", "-o", "ni=", "-p", str(process.pid)], capture_output=True, text=True, check=True
         )
         assert int(nice.stdout) >= 10
+
+
+def test_the_technologist_asks_for_a_synthetic_contrast(tmp_path, console, page):
+    """The worker is the agent's own, in this process."""
+    settings = load(
+        spool={"folder": tmp_path / "spool"},
+        requests={"folder": tmp_path / "requests"},
+        console={"events": tmp_path / "events"},
+        audit={"folder": tmp_path / "audit"},
+        threads=1,
+    )
+    name = record(Spool(settings.spool), multi_delay_multi_echo())
+    with Events(tmp_path / "events") as events:
+        page.goto(console("technologist"))
+        header = parse_header(multi_delay_multi_echo()[1].xml)
+        pseudonym = Pseudonyms.of_site(salt_file(settings.audit.folder)).exam(exam_name(header))
+        events.say(pseudonym, exam())
+        events.say(pseudonym, Begun(measurement=name, step="t1_tse_sag", title="T1, T2 maps"))
+        for image in pictures(2, 64):
+            events.picture(pseudonym, "t1_tse_sag", image, name, "T1, T2 maps")
+        page.get_by_text("Slice 2 of 2").wait_for()
+        page.locator("#ask-more").click()
+        page.locator("#more .row button", has_text="T2w").click()
+        box = page.locator("#more .send").bounding_box()
+        assert min(box["width"], box["height"]) >= 60, "for gloves"
+        page.locator("#more .send").click()
+        page.locator("#more .request", has_text="TR 4000 · TE 100").wait_for()
+        work(settings, idle_s=0)
+        page.locator("#more .request.done").wait_for()
+        page.get_by_text("SYNTHETIC IMAGE").first.wait_for()
+        assert "TR 4000 TE 100" in page.locator(".pane .tl").first.inner_text()
+        # What cannot be made says why.
+        page.locator("#more [data-kind=enhancement]").click()
+        page.locator("#more .send").click()
+        page.locator("#more .request", has_text="Virtual enhancement").wait_for()
+        work(settings, idle_s=0)
+        page.locator("#more .said.bad", has_text="engines.research is off").wait_for()
+
+
+def record(spool: Spool, messages: list) -> str:
+    recording = spool.record()
+    for message in messages:
+        for buffer in encode(message):
+            recording.write(memoryview(buffer).cast("B"))
+    recording.close()
+    spool.mark(recording.name, outcome="delivered", config="conventional")
+    return recording.name
+
+
+@functools.cache
+def multi_delay_multi_echo() -> list:
+    from scanner.quantitative import multi_delay_multi_echo_step
+    from scanner.tissues import Label
+    from tests.scanner.conftest import Ellipsoids
+
+    balls = Ellipsoids([((0, 0, 0), (150, 100, 190), int(Label.MUSCLE), 1.0, 0.0)])
+    step = multi_delay_multi_echo_step(balls, matrix=64, slices=2)
+    return [ConfigFile("conventional"), HeaderText(step.header_xml), *step.readouts(), Close()]

@@ -46,7 +46,7 @@ const live = new Live({
   },
 });
 const question = new Question($("#question"), live, bar.me);
-const more = new More($("#more"), buttons.more, { stack: () => active.stack, known: (name) => state.measurements.has(name), shown: showResult });
+const more = new More($("#more"), buttons.more, { stack: () => active.stack, hold: () => activate(active), known: (name) => state.measurements.has(name), shown: showResult });
 
 function restart() {
   pictures.clear();

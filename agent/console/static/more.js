@@ -9,7 +9,7 @@ const CHAINS = ["conventional", "dl", "denoise", "grappa"];
 const KINDS = ["contrast", "field_of_view", "chain", "enhancement"];
 
 export class More {
-  // on: {stack() returns the series to ask of, known(measurement), shown(prefix) tries to show a result}.
+  // on: {stack() returns the series to ask of, hold() keeps it, known(measurement), shown(prefix) tries to show a result}.
   constructor(element, button, on) {
     Object.assign(this, { element, button, on, kind: "contrast", chain: CHAINS[0], wanted: null, of: null });
     this.list = h("div", { class: "asked" });
@@ -24,7 +24,7 @@ export class More {
     this.button.setAttribute("aria-pressed", String(on));
     document.querySelector("main").classList.toggle("more", on);
     this.said.textContent = "";
-    if (on) { this.build(); this.look(); }
+    if (on) { this.on.hold(); this.build(); this.look(); }
   }
 
   // Another series is shown: that is the one to ask of.
