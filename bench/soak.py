@@ -6,6 +6,7 @@ exam ends: resident memory, open files, threads. Latency is what the agent itsel
 that warm it up: 50 with 50, fewer in a short run.
 """
 
+import os
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from bench.agents import AgentProcess, agent_process
 from bench.exams import Outcome, exchange, stack
@@ -44,7 +44,7 @@ class Soak:
         self._agent = agent
         self._left = exams
         self._lock = threading.Lock()
-        self._process = psutil.Process(agent.process.pid)
+        self._process = Path(f"/proc/{agent.process.pid}")
         self._scan = stack(SLICES)
         self.exams: list[Exam] = []
         self.failures: list[str] = []
@@ -75,15 +75,20 @@ class Soak:
                 if len(outcome.images) != SLICES or not outcome.closed:
                     self.failures.append(f"{len(outcome.images)} images: {outcome.texts}")
                 latency += _latency(outcome)
-            with self._lock, self._process.oneshot():
+            with self._lock:
                 self.exams.append(
                     Exam(
-                        self._process.memory_info().rss,
-                        self._process.num_fds(),
-                        self._process.num_threads(),
+                        _resident_bytes(self._process),
+                        len(os.listdir(self._process / "fd")),
+                        len(os.listdir(self._process / "task")),
                         latency,
                     )
                 )
+
+
+def _resident_bytes(process: Path) -> int:
+    pages = int((process / "statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _latency(outcome: Outcome) -> list[float]:
