@@ -217,4 +217,4 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     p, z = hits / n, 1.96
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
-    return middle - half, middle + half
+    return max(middle - half, 0.0), min(middle + half, 1.0)
