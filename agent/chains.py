@@ -101,17 +101,27 @@ def _synthetic_mr(header: Header) -> list[Gadget]:
     return [Reconstruct("sense", header, noise_maps=True), *synthetic_mr(header, fat)]
 
 
+def _allowed(what: str) -> bool:
+    """Whether the settings allow images by networks that are for research alone."""
+    if not engines.used().research:
+        _log.warning(f"no {what}: engines.research is off")
+    return engines.used().research
+
+
 def _synthetic_ct(header: Header) -> list[Gadget]:
+    if not _allowed("synthetic CT"):
+        return _dixon(header)
     return [*_dixon(header), SyntheticCt(engines.engine("ct", header))]
 
 
 def _synthetic_stir(header: Header) -> list[Gadget]:
+    if not _allowed("synthetic STIR"):
+        return []
     return [SyntheticStir(header, exam_name(header), _stacks, engines.engine("stir", header))]
 
 
 def _virtual_enhancement(header: Header) -> list[Gadget]:
-    if not engines.used().research:
-        _log.warning("no virtual contrast enhancement: engines.research is off")
+    if not _allowed("virtual contrast enhancement"):
         return []
     engine = engines.engine("enhancement", header)
     return [VirtualEnhancement(header, exam_name(header), _stacks, engine)]

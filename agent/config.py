@@ -168,7 +168,8 @@ class EngineSettings(_Section):
     deadline_ms : float or None
         From an image's last readout: what a network has not finished by then leaves without it.
     research : bool
-        Allow the configuration "virtual-enhancement", whose images nothing acquired determines.
+        Allow "synthetic-stir", "synthetic-ct" and "virtual-enhancement": networks whose images must
+        not be read for what is not in them.
     """
 
     site: Path = Path("weights")

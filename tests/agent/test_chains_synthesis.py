@@ -51,8 +51,10 @@ def run(step, name):
 
 @pytest.fixture(scope="module")
 def stir(exam):
-    first, _ = run(exam[0], "synthetic-stir")
-    return first, *run(exam[1], "synthetic-stir")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "_used", EngineSettings(research=True))
+        first, _ = run(exam[0], "synthetic-stir")
+        return first, *run(exam[1], "synthetic-stir")
 
 
 def roles(found):
@@ -83,6 +85,12 @@ def test_synthetic_images_have_the_word_in_their_pixels(stir):
     made = [item for item in second if isinstance(item, ImageMessage)][SLICES:]
     assert all(parse_meta(m.attributes)["BurnedInAnnotation"] == "YES" for m in made)
     assert len({int(m.header["image_series_index"]) for m in made}) == 2
+
+
+@pytest.mark.parametrize("name", ["synthetic-stir", "synthetic-ct"])
+def test_networks_that_lose_what_is_subtle_are_off_unless_research_is_allowed(exam, name):
+    found, said = run(exam[0], name)
+    assert set(roles(found)) == {"acquired"} and "engines.research is off" in said
 
 
 def test_virtual_enhancement_is_off_unless_the_settings_allow_research(exam, monkeypatch):
