@@ -88,15 +88,14 @@ def _recorded(family: str, number: int) -> Recorded:
         if step.geometry.rule is GeometryRule.SI_OBLIQUE_CORONAL
     )
     slab = prescribe(geometry, labels)
-    laid = isinstance(slab, Prescription)
-    unprescribed = {} if laid else {geometry.rule: str(slab.text)}
+    unprescribed = {} if isinstance(slab, Prescription) else {geometry.rule: slab.text}
     anatomy = LumbarSpine(
         random_parameters(np.random.default_rng((SCORED, SLICES, number)), transitional=0.0)
     )
     return Recorded(
         _exam(f"{family}-{number}", exam, labels, unprescribed),
         _truth(f"{family}-{number}", exam),
-        score(slab, anatomy) if laid else None,
+        score(slab, anatomy) if isinstance(slab, Prescription) else None,
     )
 
 
